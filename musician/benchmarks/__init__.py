@@ -1,0 +1,1 @@
+"""Multiple-choice questions, their prompts, likelihood scoring and statistics. Torch, never Lightning."""

@@ -1,0 +1,1 @@
+"""ABC notation itself: reading, describing, grouping into tune families. No torch in here."""
