@@ -7,6 +7,92 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from musician.errors import UserError
+from musician.pretrained import locate
+
+
+def load_network(
+    name_or_path: str,
+    dtype: str = "float32",
+    attn_implementation: str = "sdpa",
+    gradient_checkpointing: bool = False,
+    trust_remote_code: bool = False,
+) -> nn.Module:
+    """Load pretrained weights from a hub id, a local directory or a GGUF file.
+
+    Args:
+        name_or_path: anything `musician.pretrained.locate` understands.
+        dtype: `float32`, `float16` or `bfloat16`.
+        attn_implementation: as transformers names it.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, about a quarter slower.
+        trust_remote_code: run code that comes with the model; off unless asked for.
+
+    Raises:
+        UserError: nothing loadable there.
+    """
+    from transformers import AutoModelForCausalLM
+
+    path = locate(name_or_path)
+    try:
+        network = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attn_implementation,
+            trust_remote_code=trust_remote_code,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"model {name_or_path}: cannot be loaded ({reason}); give a directory or a hub id") from error
+    return _for_training(network, gradient_checkpointing)
+
+
+def random_llama(  # noqa: PLR0913 - the signature is the schema of conf/model/tiny.yaml
+    vocab_size: int,
+    hidden_size: int = 64,
+    intermediate_size: int = 128,
+    num_hidden_layers: int = 2,
+    num_attention_heads: int = 4,
+    num_key_value_heads: int = 2,
+    max_position_embeddings: int = 2048,
+    tie_word_embeddings: bool = False,
+    dtype: str = "float32",
+    gradient_checkpointing: bool = False,
+    seed: int = 0,
+) -> nn.Module:
+    """Build a Llama with random weights, the same for the same seed; leaves the global random state as it was."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        num_key_value_heads=num_key_value_heads,
+        max_position_embeddings=max_position_embeddings,
+        tie_word_embeddings=tie_word_embeddings,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = LlamaForCausalLM(config).to(getattr(torch, dtype))
+    return _for_training(network, gradient_checkpointing)
+
+
+def check_vocabulary(network: nn.Module, tokenizer: Any) -> None:
+    """Refuse a tokenizer with ids that the embedding has no row for (B9); spare rows are fine and never removed (B10).
+
+    Raises:
+        UserError: the tokenizer is larger than the embedding.
+    """
+    rows = causal_lm(network).get_input_embeddings().num_embeddings  # type: ignore[operator]
+    if len(tokenizer) > rows:
+        raise UserError(
+            f"model and tokenizer do not match: the tokenizer has {len(tokenizer)} ids, the embedding {rows} rows; "
+            "use the tokenizer that came with the model (model.tokenizer.name_or_path)"
+        )
+
 
 def causal_lm(network: nn.Module) -> nn.Module:
     """Return the `transformers` causal LM inside `network`, which may be wrapped by peft."""
@@ -24,7 +110,7 @@ def hidden_states(network: nn.Module, input_ids: Tensor, position_ids: Tensor | 
             for restarts then).
 
     Returns:
-        Final hidden states `[batch, length, hidden]`.
+        Final hidden states `[batch, length, width]`.
     """
     lm: Any = causal_lm(network)
     body = getattr(lm, lm.base_model_prefix)
@@ -32,5 +118,19 @@ def hidden_states(network: nn.Module, input_ids: Tensor, position_ids: Tensor | 
 
 
 def output_head(network: nn.Module) -> nn.Module:
-    """Return the module that maps hidden states `[..., hidden]` to logits `[..., vocabulary]`."""
-    return causal_lm(network).get_output_embeddings()  # type: ignore[operator]
+    """Return the module that maps hidden states `[..., width]` to logits `[..., vocabulary]`.
+
+    Where LoRA trains the head in full, that is its trained copy.
+    """
+    head: Any = causal_lm(network).get_output_embeddings()  # type: ignore[operator]
+    trained = getattr(head, "modules_to_save", None)
+    if trained is not None and not head.disable_adapters and head.active_adapters[0] in trained:
+        return trained[head.active_adapters[0]]
+    return head
+
+
+def _for_training(network: Any, gradient_checkpointing: bool) -> nn.Module:
+    network.config.use_cache = False
+    if gradient_checkpointing:
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return network

@@ -1,0 +1,108 @@
+"""A benchmark, a network and a tokenizer give an evaluation."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from musician.benchmarks.evaluation import Evaluation, subset_accuracies
+from musician.benchmarks.likelihood import Likelihood, Progress
+from musician.benchmarks.question import Benchmark
+from musician.benchmarks.records import Record, make_record, write_records
+from musician.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Gather = Callable[[list[Any]], list[Any]]
+
+
+def evaluate(
+    benchmark: Benchmark,
+    network: nn.Module,
+    tokenizer: Any,
+    *,
+    scorer: Likelihood | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    gather: Gather | None = None,
+    records_path: str | Path | None = None,
+    on_progress: Progress | None = None,
+) -> Evaluation:
+    """Ask a network every question of a benchmark.
+
+    Rank r scores every `world_size`-th question from the r-th on. All ranks run the same number of forwards (those with
+    fewer run idle ones), because under ZeRO-3 each is a collective.
+
+    Args:
+        benchmark: what to ask; every rank must have loaded the same questions.
+        network: a causal LM, also wrapped by peft.
+        tokenizer: its tokenizer.
+        scorer: batch sizes, window, audit; None for the defaults.
+        rank: this process.
+        world_size: number of processes.
+        gather: takes this rank's list, returns the concatenation of all ranks' lists on every rank.
+        records_path: where rank 0 writes one JSON line for each question, atomically.
+        on_progress: called with (sequences done, sequences in all) of this rank.
+
+    Returns:
+        The same evaluation on every rank, but for `seconds`.
+    """
+    started = time.perf_counter()
+    if world_size > 1 and gather is None:
+        raise ValueError(f"world_size={world_size} needs a gather function")
+    shard = Shard(rank, world_size, gather or list)
+    records, bos = collect_records(benchmark, network, tokenizer, scorer or Likelihood(), shard, on_progress)
+    if rank == 0 and records_path is not None:
+        write_records(Path(records_path), records)
+    accuracies = subset_accuracies(records, benchmark.subsets)
+    evaluation = Evaluation.of(benchmark, records, accuracies, bos, time.perf_counter() - started)
+    if rank == 0:
+        for note in evaluation.notes():
+            logger.warning("%s: %s", benchmark.name, note)
+    return evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One process's share of the questions and its line to the others."""
+
+    rank: int
+    world_size: int
+    gather: Gather
+
+    def most(self, number: int) -> int:
+        """Return the largest of all ranks' numbers."""
+        return max(self.gather([number]))
+
+
+def collect_records(
+    benchmark: Benchmark,
+    network: nn.Module,
+    tokenizer: Any,
+    scorer: Likelihood,
+    shard: Shard,
+    on_progress: Progress | None,
+) -> tuple[Sequence[Record], str]:
+    """Score this rank's questions and return all ranks' records in the benchmark's order, and the leading tokens."""
+    questions = benchmark.questions()
+    if not questions:
+        raise UserError(f"benchmark '{benchmark.name}' has no questions; check its subjects and limit.")
+    mine = range(shard.rank, len(questions), shard.world_size)
+    encoder = scorer.encoder(network, tokenizer)
+    prompts = [encoder.fit(benchmark, questions[i]) for i in mine]
+    scores = scorer.score_encoded(network, prompts, agree=shard.most, on_progress=on_progress)
+    local = [
+        (i, make_record(benchmark, questions[i], prompt, score, encoder.bos))
+        for i, prompt, score in zip(mine, prompts, scores, strict=True)
+    ]
+    numbered = sorted(shard.gather(local), key=itemgetter(0))
+    if [i for i, _ in numbered] != list(range(len(questions))):
+        raise ValueError(f"gather returned {len(numbered)} records for {len(questions)} questions")
+    return [record for _, record in numbered], encoder.bos

@@ -1,0 +1,112 @@
+"""One line for each question asked: enough to recompute every reported number, and to compare two runs."""
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from musician.benchmarks.encoding import EncodedPrompt
+from musician.benchmarks.likelihood import Scores
+from musician.benchmarks.question import LETTERS, Benchmark, Question
+from musician.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A question's result, as one line of `predictions.jsonl`.
+
+    Attributes:
+        num_fewshot: examples the benchmark shows.
+        shots_kept: examples the window held.
+        truncated: even without examples the prompt was cut, from the left.
+        bos: text of the special tokens the tokenizer put in front.
+        method: see `Scores.method`.
+        logprobs: see `Scores.logprobs`; None where a score is not finite.
+        prediction: the letter chosen; None when a score is not finite (it counts as wrong).
+        prompt_sha256: of the UTF-8 text that was scored, up to `Answer:`.
+    """
+
+    benchmark: str
+    subject: str
+    index: int
+    num_fewshot: int
+    shots_kept: int
+    truncated: bool
+    bos: str
+    method: str
+    logprobs: tuple[float | None, ...]
+    letter_mass: float | None
+    prediction: str | None
+    gold: str
+    tie: bool
+    num_tokens: int
+    prompt_sha256: str
+    prompt_version: int
+
+    @property
+    def correct(self) -> bool:
+        """Whether the prediction is the gold letter."""
+        return self.prediction == self.gold
+
+
+def make_record(benchmark: Benchmark, question: Question, prompt: EncodedPrompt, scores: Scores, bos: str) -> Record:
+    """Join what was asked with what the model answered."""
+    return Record(
+        benchmark=benchmark.name,
+        subject=question.subject,
+        index=question.index,
+        num_fewshot=benchmark.num_fewshot,
+        shots_kept=prompt.shots,
+        truncated=scores.truncated,
+        bos=bos,
+        method=scores.method,
+        logprobs=tuple(value if math.isfinite(value) else None for value in scores.logprobs),
+        letter_mass=scores.letter_mass if scores.finite else None,
+        prediction=scores.prediction,
+        gold=LETTERS[question.answer],
+        tie=scores.tie,
+        num_tokens=scores.num_tokens,
+        prompt_sha256=sha256(prompt.text.encode()).hexdigest(),
+        prompt_version=benchmark.version,
+    )
+
+
+def prompt_hash(records: Iterable[Record]) -> str:
+    """Return 12 hex digits that change when any scored prompt does, or the set of questions."""
+    return sha256("".join(record.prompt_sha256 for record in records).encode()).hexdigest()[:12]
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write the records as JSON lines; a reader sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            for record in records:
+                file.write(json.dumps(asdict(record), ensure_ascii=False, allow_nan=False) + "\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read what `write_records` wrote.
+
+    Raises:
+        UserError: the file is missing, or a line is not a record.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise UserError(f"no predictions at {path}; evaluate with a records path first.") from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            fields = json.loads(line)
+            records.append(Record(**{**fields, "logprobs": tuple(fields["logprobs"])}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path}:{number} is not a prediction record ({error}).") from error
+    return records

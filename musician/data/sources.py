@@ -1,0 +1,199 @@
+"""Where rows come from: files, folders, the hub, the corpus of tunes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from musician.data.files import READERS, SourceRow
+from musician.data.splits import is_held_out
+from musician.errors import UserError
+from musician.music.corpus import CorpusTune, default_collections, iter_tunes
+from musician.music.family import families
+from musician.music.tasks import make_tasks
+
+
+class Source(Protocol):
+    """Rows of one schema, with an identity that changes whenever they do."""
+
+    def identity(self) -> str:
+        """Hash of the content."""
+        ...
+
+    def rows(self) -> Iterator[SourceRow]:
+        """Yield the rows in a fixed order."""
+        ...
+
+
+class RowSource:
+    """Rows of a local file, a folder of files, or a dataset on the hub.
+
+    Args:
+        path: `.jsonl`, `.json`, `.parquet`, `.csv`, `.tsv`, `.txt` (one document a file), `.abc` (one document a tune),
+            a folder of such files, or a hub id such as `m-a-p/MusicPile-sft`.
+        split: split of a hub dataset.
+        revision: revision of a hub dataset.
+        limit: read only the first so many rows.
+
+    Raises:
+        UserError: nothing there, an unknown format, an unreadable row (named by file and line).
+    """
+
+    def __init__(self, path: str, split: str = "train", revision: str | None = None, limit: int | None = None) -> None:
+        self.path, self.split, self.revision, self.limit = path, split, revision, limit
+        self._hub: Any = None
+
+    def identity(self) -> str:
+        """Hash of the bytes of every file, or the fingerprint of the hub dataset."""
+        digest = hashlib.sha256(repr((self.split, self.limit)).encode())
+        files = self._files()
+        if files is None:
+            digest.update(f"{self.path}@{self.revision}:{self._hub_dataset()._fingerprint}".encode())
+        for file in files or ():
+            digest.update(file.name.encode())
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()
+
+    def rows(self) -> Iterator[SourceRow]:
+        """Yield the rows, files in the order of their names."""
+        files = self._files()
+        if files is None:
+            found = (SourceRow(row, f"{self.path} row {index}") for index, row in enumerate(self._hub_dataset()))
+        else:
+            found = (row for file in files for row in READERS[file.suffix.lower()](file))
+        return islice(found, self.limit)
+
+    def _files(self) -> list[Path] | None:
+        """The local files, or None for a hub id."""
+        path = Path(self.path).expanduser()
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in READERS and file.is_file())
+            if not files:
+                raise UserError(
+                    f"data {path}: the folder holds no file of a known format ({', '.join(sorted(READERS))})"
+                )
+            return files
+        if path.is_file():
+            if path.suffix.lower() not in READERS:
+                raise UserError(f"data {path}: unknown format '{path.suffix}'; use one of {', '.join(sorted(READERS))}")
+            if path.stat().st_size == 0:
+                raise UserError(f"data {path}: the file is empty")
+            return [path]
+        looks_local = path.is_absolute() or self.path.startswith((".", "~")) or path.suffix.lower() in READERS
+        if looks_local or self.path.count("/") != 1:
+            raise UserError(f"data {self.path}: no such file or folder; give a path or a hub id such as owner/name")
+        return None
+
+    def _hub_dataset(self) -> Any:
+        if self._hub is None:
+            import datasets
+
+            try:
+                self._hub = datasets.load_dataset(self.path, split=self.split, revision=self.revision)
+            except Exception as error:  # the hub client raises a different class for each way of failing
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise UserError(
+                    f"data {self.path}: the hub dataset cannot be loaded ({reason}); "
+                    "download it and give its folder as data.source.path"
+                ) from error
+        return self._hub
+
+
+class TuneSource:
+    """Tunes of the music21 corpus, or of a folder of `.abc` files, each with its family.
+
+    Args:
+        collections: names of collections; None takes those whose terms allow it by default.
+        root: a folder of `.abc` files instead of the corpus that music21 installs.
+        limit: only the first so many tunes.
+    """
+
+    def __init__(
+        self, collections: Sequence[str] | None = None, root: str | None = None, limit: int | None = None
+    ) -> None:
+        self.collections = list(collections) if collections is not None else (None if root else default_collections())
+        self.root = root
+        self.limit = limit
+        self._tunes: list[CorpusTune] | None = None
+        self._families: list[str] | None = None
+
+    def tunes(self) -> list[CorpusTune]:
+        """All tunes, read once."""
+        if self._tunes is None:
+            found = iter_tunes(self.collections, Path(self.root) if self.root else None)
+            self._tunes = list(islice(found, self.limit))
+        return self._tunes
+
+    def families(self) -> list[str]:
+        """Family key of each tune."""
+        if self._families is None:
+            self._families = families([tune.text for tune in self.tunes()])
+        return self._families
+
+    def identity(self) -> str:
+        """Hash of the texts."""
+        digest = hashlib.sha256(type(self).__name__.encode())
+        for tune in self.tunes():
+            digest.update(tune.text.encode() + b"\0")
+        return digest.hexdigest()
+
+    def rows(self) -> Iterator[SourceRow]:
+        """Yield a document a tune."""
+        for tune, family in zip(self.tunes(), self.families(), strict=True):
+            yield SourceRow({"text": tune.text}, f"{tune.file} tune {tune.index}", family)
+
+
+class TuneTaskSource(TuneSource):
+    """Instruction data made by rule from tunes: several conversations a tune, all of its family.
+
+    Args:
+        collections: as for `TuneSource`.
+        root: as for `TuneSource`.
+        limit: as for `TuneSource`.
+        tasks: names of the task kinds to keep; None keeps all.
+        seed: chooses wordings and excerpts.
+    """
+
+    def __init__(
+        self,
+        collections: Sequence[str] | None = None,
+        root: str | None = None,
+        limit: int | None = None,
+        tasks: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(collections, root, limit)
+        self.tasks = list(tasks) if tasks is not None else None
+        self.seed = seed
+
+    def identity(self) -> str:
+        """Hash of the texts and of what is made from them."""
+        return hashlib.sha256(f"{super().identity()}:{self.tasks}:{self.seed}".encode()).hexdigest()
+
+    def rows(self) -> Iterator[SourceRow]:
+        """Yield a conversation a task."""
+        for index, (tune, family) in enumerate(zip(self.tunes(), self.families(), strict=True)):
+            for task in make_tasks(tune.text, self.seed + index):
+                if self.tasks is None or task.name in self.tasks:
+                    messages = [{"role": "user", "content": task.prompt}, {"role": "assistant", "content": task.answer}]
+                    yield SourceRow({"messages": messages}, f"{tune.file} tune {tune.index} task {task.name}", family)
+
+
+def held_out_tunes(
+    collections: Sequence[str] | None = None,
+    root: str | None = None,
+    validation_fraction: float = 0.02,
+    split_seed: int = 0,
+) -> list[str]:
+    """Texts of the tunes that a `TuneSource` of the same arguments holds out, in an order of their own.
+
+    For benchmarks made from tunes: whatever trains on the same collections, fraction and seed never sees their families.
+    """
+    source = TuneSource(collections, root)
+    pairs = zip(source.tunes(), source.families(), strict=True)
+    texts = [tune.text for tune, family in pairs if is_held_out(family, validation_fraction, split_seed)]
+    return sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())

@@ -1,0 +1,107 @@
+"""A machine: what it can do, and how a global batch is cut up for it. Pure arithmetic and capability checks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from musician.errors import UserError
+
+#: Compute capability from which the hardware has bf16 (Ampere). `torch.cuda.is_bf16_supported` also counts emulation.
+BF16_CAPABILITY = (8, 0)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """One option of the `hardware` group.
+
+    Attributes:
+        name: the option's name, for messages.
+        accelerator: `cpu` or `gpu`.
+        devices: processes (and GPUs) a node.
+        num_nodes: nodes.
+        precision: as Lightning names it: `32-true`, `16-mixed`, `bf16-mixed`, `bf16-true`, ...
+        dtype: type the frozen weights are loaded in.
+        micro_batch_size: rows a device computes at once.
+        strategy: Lightning's strategy: a name, or a `_target_` node.
+        num_workers: processes a rank that build batches; they never exceed cores / ranks.
+        attn_implementation: attention of the network, as transformers names it.
+        gradient_checkpointing: recompute activations in the backward pass.
+        torch_pin: the last torch whose wheels hold kernels for the card, where that is not the newest.
+    """
+
+    name: str
+    accelerator: Literal["cpu", "gpu"] = "cpu"
+    devices: int = 1
+    num_nodes: int = 1
+    precision: str = "32-true"
+    dtype: str = "float32"
+    micro_batch_size: int = 1
+    strategy: str | Mapping[str, Any] = "auto"
+    num_workers: int = 0
+    attn_implementation: str = "sdpa"
+    gradient_checkpointing: bool = False
+    torch_pin: str | None = None
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self.devices * self.num_nodes
+
+    @property
+    def workers_per_rank(self) -> int:
+        """`num_workers`, at most this rank's share of the cores."""
+        return min(self.num_workers, (os.cpu_count() or 1) // self.devices)
+
+    def accumulation_steps(self, global_batch_size: int) -> int:
+        """Micro-batches each rank accumulates so that one optimiser step sees `global_batch_size` rows.
+
+        Raises:
+            UserError: the split is impossible.
+        """
+        per_pass = self.micro_batch_size * self.world_size
+        steps, remainder = divmod(global_batch_size, per_pass)
+        if steps == 0 or remainder:
+            raise UserError(
+                f"global_batch_size={global_batch_size} is not a multiple of {per_pass} rows a pass "
+                f"(hardware={self.name}: {self.num_nodes} nodes x {self.devices} devices x micro_batch_size "
+                f"{self.micro_batch_size}); change hardware.micro_batch_size or global_batch_size"
+            )
+        return steps
+
+    def check(self) -> None:
+        """Refuse what this machine cannot do, before anything is loaded.
+
+        Raises:
+            UserError: too few GPUs, a precision the card or CPU lacks, a torch without kernels for the card.
+        """
+        if self.accelerator == "cpu":
+            if self.precision not in ("32-true", "32", "64-true", "bf16-mixed", "bf16-true"):
+                raise UserError(f"hardware.precision={self.precision} needs a GPU; on CPU use 32-true")
+            return
+        import torch
+
+        found = torch.cuda.device_count()
+        if found < self.devices:
+            fits = "hardware=cpu" if found == 0 else f"hardware=1xh200 or hardware.devices={found}"
+            raise UserError(
+                f"hardware={self.name} needs {self.devices} GPUs on this node, found {found}; use {fits}, "
+                "or add `--cfg job --resolve` to only see the job"
+            )
+        capability = torch.cuda.get_device_capability()
+        self.check_card(torch.cuda.get_device_name(), capability, torch.cuda.get_arch_list())
+
+    def check_card(self, name: str, capability: tuple[int, int], architectures: list[str]) -> None:
+        """Refuse a precision or a torch build that does not fit a card of this compute capability.
+
+        Raises:
+            UserError: naming the option or the pin that fits.
+        """
+        architecture = f"sm_{capability[0]}{capability[1]}"
+        if architecture not in architectures:
+            pin = self.torch_pin or "a build of torch with its architecture"
+            raise UserError(f"this torch has no kernels for {name} ({architecture}); install {pin}")
+        if "bf16" in self.precision and capability < BF16_CAPABILITY:
+            raise UserError(f"hardware.precision={self.precision}: {name} ({architecture}) has no bf16; use 16-mixed")

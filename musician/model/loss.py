@@ -1,0 +1,112 @@
+"""Cross entropy at the supervised positions, without ever holding logits of all positions.
+
+A batch of 4,096 tokens and a vocabulary of 49,152 would need 0.8 GB for its fp32 logits and as much for their gradient;
+here a chunk of positions at a time is computed, in plain torch, so that any version from 2.10 on runs it (torch's own
+`linear_cross_entropy` begins with 2.13).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+#: transformers' label of a position without a target.
+IGNORED = -100
+
+#: Positions whose logits exist at one time.
+CHUNK = 512
+
+#: fp16 cannot hold the small probabilities in a gradient of logits; the product with the head is made at this scale.
+_FP16_SCALE = 1024.0
+
+
+def summed_nll(hidden: Tensor, labels: Tensor, head: nn.Module, chunk: int = CHUNK) -> Tensor:
+    """Sum of the negative log-likelihoods, in nats, of all supervised tokens.
+
+    Args:
+        hidden: final hidden states `[batch, length, width]`.
+        labels: `[batch, length]`; the state at t-1 predicts the label at t, `IGNORED` predicts nothing.
+        head: maps `[n, width]` to logits `[n, vocabulary]`.
+        chunk: positions at a time.
+
+    Returns:
+        A scalar in fp32; 0, still connected to the graph, when nothing is supervised.
+    """
+    targets = labels[:, 1:]
+    kept = targets != IGNORED
+    states, targets = hidden[:, :-1][kept], targets[kept]
+    if not len(targets):
+        return hidden.float().sum() * 0.0
+    if _is_plain(head):
+        return _LinearNLL.apply(states, head.weight, head.bias, targets, chunk)
+    pieces = zip(states.split(chunk), targets.split(chunk), strict=True)
+    return torch.stack([checkpoint(_nll_of_chunk, head, s, t, use_reentrant=False) for s, t in pieces]).sum()
+
+
+def _is_plain(head: nn.Module) -> bool:
+    """Whether the head is one whole matrix: not adapted by LoRA, not partitioned by ZeRO-3."""
+    return type(head) is nn.Linear and head.weight.numel() == head.in_features * head.out_features
+
+
+def _nll_of_chunk(head: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(head(states).float(), targets, reduction="sum")
+
+
+class _LinearNLL(torch.autograd.Function):
+    """Summed cross entropy of `states @ weight.T + bias`; gradients are made in the forward pass, chunk by chunk.
+
+    The loss is a scalar, so its gradients are known up to one factor before the backward pass begins, and the logits
+    need not be computed twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk: int) -> Tensor:
+        dtype = _compute_dtype(states)
+        matrix = weight.to(dtype)
+        scale = _FP16_SCALE if dtype == torch.float16 else 1.0
+        wants = ctx.needs_input_grad
+        grad_states = torch.empty_like(states) if wants[0] else None
+        grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if wants[1] else None
+        grad_bias = (
+            torch.zeros(bias.shape, dtype=torch.float32, device=bias.device) if bias is not None and wants[2] else None
+        )
+        total = torch.zeros((), dtype=torch.float32, device=states.device)
+        for start in range(0, len(targets), chunk):
+            rows, wanted = states[start : start + chunk].to(dtype), targets[start : start + chunk]
+            logits = functional.linear(rows, matrix, None if bias is None else bias.to(dtype)).float()
+            log_normaliser = logits.logsumexp(-1, keepdim=True)
+            total += (log_normaliser.squeeze(-1) - logits.gather(-1, wanted[:, None]).squeeze(-1)).sum()
+            if not any(wants[:3]):
+                continue
+            grad_logits = logits.sub_(log_normaliser).exp_()
+            grad_logits.scatter_add_(-1, wanted[:, None], torch.full_like(log_normaliser, -1.0))
+            scaled = (grad_logits * scale).to(dtype) if scale != 1.0 else grad_logits.to(dtype)
+            if grad_states is not None:
+                grad_states[start : start + chunk] = ((scaled @ matrix).float() / scale).to(states.dtype)
+            if grad_weight is not None:
+                grad_weight += (scaled.T @ rows).float() / scale
+            if grad_bias is not None:
+                grad_bias += grad_logits.sum(0)
+        ctx.gradients = (grad_states, grad_weight, grad_bias)
+        ctx.dtypes = (states.dtype, weight.dtype, None if bias is None else bias.dtype)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        factor = grad_outputs[0]
+        scaled = [
+            None if gradient is None else (gradient * factor).to(dtype)
+            for gradient, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
+        ]
+        ctx.gradients = None
+        return (*scaled, None, None)
+
+
+def _compute_dtype(states: Tensor) -> torch.dtype:
+    """The matrix product's type: autocast's where it is on, else that of the states."""
+    device = states.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype

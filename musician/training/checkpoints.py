@@ -1,0 +1,133 @@
+"""When checkpoints are written, and which are kept."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as lightning
+from pytorch_lightning.callbacks import Checkpoint
+
+from musician.errors import UserError
+from musician.model.checkpoint import describe, point, publish, save_weights
+
+
+class Checkpoints(Checkpoint):
+    """Writes a checkpoint at each epoch end and every `every_n_steps`; keeps the newest few and the best.
+
+    Each appears under its name only when it is whole; `last` and `best` are links. A process killed at any moment
+    leaves the previous checkpoint as it was.
+
+    Args:
+        directory: folder of the checkpoints.
+        tokenizer: saved beside the weights.
+        description: facts every checkpoint carries: base model, template, canary prompts.
+        every_n_steps: None writes at epoch ends only.
+        keep: newest checkpoints to keep besides the best.
+        monitor: logged metric that decides which is best; None takes the newest.
+        mode: `min` or `max`.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        tokenizer: Any,
+        description: dict[str, Any] | None = None,
+        every_n_steps: int | None = None,
+        keep: int = 1,
+        monitor: str | None = "val/loss",
+        mode: str = "min",
+    ) -> None:
+        if keep < 1 or mode not in ("min", "max"):
+            raise UserError(f"callbacks.checkpoints: keep={keep} must be at least 1 and mode='{mode}' be min or max")
+        self.directory = Path(directory)
+        self.tokenizer = tokenizer
+        self.description = description or {}
+        self.every_n_steps = every_n_steps
+        self.keep = keep
+        self.monitor = monitor
+        self.mode = mode
+        self.best_value: float | None = None
+        self._last_saved = -1
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
+        """Save every so many optimiser steps."""
+        at_boundary = (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if self.every_n_steps and at_boundary and trainer.global_step % self.every_n_steps == 0:
+            self.save(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Save when an epoch, its validation and its benchmarks are done."""
+        self.save(trainer, pl_module)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Save the end of a run that stops in the middle of an epoch."""
+        self.save(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return {"best_value": self.best_value}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best value of a resumed run."""
+        self.best_value = state_dict["best_value"]
+
+    def save(self, trainer: lightning.Trainer, module: Any) -> None:
+        """Write one checkpoint; a collective call: every rank takes part.
+
+        Raises:
+            UserError: the disk is full or was taken away; earlier checkpoints are untouched.
+        """
+        step = trainer.global_step
+        if step == self._last_saved or step == 0:
+            return
+        self._last_saved = step
+        target = self.directory / f"step-{step:06d}"
+        partial = target.with_name(f".{target.name}.partial")
+        value = self._monitored(trainer)
+        improved = self._is_better(value)
+        if improved:
+            self.best_value = value
+        try:
+            if trainer.is_global_zero:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(parents=True)
+            trainer.strategy.barrier()
+            trainer.save_checkpoint(partial / "state.ckpt", weights_only=False)
+            trainer.strategy.barrier()
+            if trainer.is_global_zero:
+                save_weights(module.network, self.tokenizer, partial)
+                metrics = {name: float(metric) for name, metric in trainer.callback_metrics.items()}
+                describe(
+                    partial, {**self.description, "step": step, "epoch": trainer.current_epoch, "metrics": metrics}
+                )
+                publish(partial, target)
+                point(self.directory / "last", target)
+                if improved or not (self.directory / "best").exists():
+                    point(self.directory / "best", target)
+                self._prune()
+        except (OSError, RuntimeError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise UserError(
+                f"checkpoint {target}: cannot be written ({error}); earlier ones are whole: free the disk and resume"
+            ) from error
+
+    def _monitored(self, trainer: lightning.Trainer) -> float | None:
+        if self.monitor is None or self.monitor not in trainer.callback_metrics:
+            return None
+        return float(trainer.callback_metrics[self.monitor])
+
+    def _is_better(self, value: float | None) -> bool:
+        if value is None:
+            return self.monitor is None
+        if self.best_value is None:
+            return True
+        return value < self.best_value if self.mode == "min" else value > self.best_value
+
+    def _prune(self) -> None:
+        saved = sorted(self.directory.glob("step-*"))
+        best = (self.directory / "best").resolve()
+        for old in saved[: -self.keep]:
+            if old.resolve() != best:
+                shutil.rmtree(old)

@@ -1,0 +1,137 @@
+"""Prepared data as Lightning wants it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as lightning
+from pytorch_lightning.utilities import rank_zero_only
+
+from musician.data.batches import GlobalBatches, Share, row_order
+from musician.data.loader import EpochLoader
+from musician.data.packing import Rows, one_document_a_row, pack
+from musician.data.prepare import Recipe, prepare
+from musician.data.prepared import PreparedData, PreparedSplit
+from musician.data.render import Renderer
+from musician.data.sources import Source
+from musician.errors import UserError
+
+
+class TokenDataModule(lightning.LightningDataModule):
+    """Tokenised documents or conversations, packed into rows.
+
+    Args:
+        renderer: turns rows into ids; its tokenizer is the model's.
+        source: where rows come from; not needed when `path` is given.
+        path: a directory that `python -m musician.preprocess` printed; None prepares `source` under `root`.
+        root: folder of prepared directories.
+        max_length: tokens of a row.
+        validation_fraction: share of tune families held out (when preparing).
+        split_seed: which families these are.
+        text_field: column of running text.
+        packing: put several documents in a row; each still sees only itself.
+        reshuffle: another order each epoch; the original repeats one order (B25).
+        limit_train_rows: train on the first so many rows of each epoch's order.
+        limit_val_rows: validate on the first so many rows.
+        seed: with the epoch, decides the order.
+    """
+
+    def __init__(  # noqa: PLR0913 - the signature is the schema of conf/data
+        self,
+        renderer: Renderer,
+        source: Source | None = None,
+        path: str | None = None,
+        root: str | Path = "data",
+        max_length: int = 2048,
+        validation_fraction: float = 0.01,
+        split_seed: int = 0,
+        text_field: str = "text",
+        packing: bool = True,
+        reshuffle: bool = True,
+        limit_train_rows: int | None = None,
+        limit_val_rows: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.renderer = renderer
+        self.source = source
+        self.path = path
+        self.root = Path(root).expanduser()
+        self.recipe = Recipe(max_length, validation_fraction, split_seed, text_field)
+        self.packing = packing
+        self.reshuffle = reshuffle
+        self.limits = (limit_train_rows, limit_val_rows)
+        self.seed = seed
+        self.schedule_work(global_batch_size=1, micro_batch_size=1)
+
+    def schedule_work(
+        self, global_batch_size: int, micro_batch_size: int, num_workers: int = 0, pin_memory: bool = False
+    ) -> None:
+        """Set what the machine decides: how a global batch is cut up and how many processes build batches."""
+        self.global_batch_size = global_batch_size
+        self.micro_batch_size = micro_batch_size
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+
+    def prepare_data(self) -> None:
+        """Tokenise the source unless that was done; once a node."""
+        if self.path is None:
+            self.path = str(self._prepare())
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the prepared directory and plan the rows.
+
+        Raises:
+            UserError: prepared for longer rows than `max_length`, or with another tokenizer or template.
+        """
+        if self.path is None:
+            self.path = str(self._prepare())
+        self.data = PreparedData(self.path, self.renderer.tokenizer)
+        if self.data.meta["max_length"] > self.recipe.max_length:
+            raise UserError(
+                f"data {self.path}: holds items of up to {self.data.meta['max_length']} tokens, "
+                f"more than data.max_length={self.recipe.max_length}; raise it or preprocess again"
+            )
+        if self.data.meta["renderer"] != self.renderer.identity():
+            raise UserError(
+                f"data {self.path}: was rendered with another template or policy ({self.data.meta['template']}); "
+                "preprocess again, or set data.renderer as it was then"
+            )
+        train = self.data.split("train")
+        assert train is not None, "prepare() refuses to write data without a training split"
+        self.train, self.train_rows = train, self._plan(train)
+        self.validation = self.data.split("validation")
+
+    def train_dataloader(self) -> EpochLoader:
+        """Micro-batches of this rank; the order is keyed by (seed, epoch)."""
+        return EpochLoader(self._train_batches, self.num_workers, self.pin_memory)
+
+    def val_dataloader(self) -> Any:
+        """Held-out micro-batches of this rank, in order; none when nothing is held out."""
+        if self.validation is None:
+            return []
+        rows = self._plan(self.validation)
+        order = row_order(len(rows), self.recipe.split_seed, 0)[: self.limits[1]]
+        share = self._share()
+        batches = GlobalBatches(self.validation, rows, order, share.micro_batch_size * share.world_size, share)
+        return EpochLoader(lambda epoch, step: batches)
+
+    def _train_batches(self, epoch: int, first_step: int) -> GlobalBatches:
+        order = row_order(len(self.train_rows), self.seed, epoch if self.reshuffle else 0)[: self.limits[0]]
+        return GlobalBatches(self.train, self.train_rows, order, self.global_batch_size, self._share(), first_step)
+
+    def _share(self) -> Share:
+        if self.trainer is None:
+            return Share(self.micro_batch_size)
+        return Share(self.micro_batch_size, self.trainer.global_rank, self.trainer.world_size)
+
+    def _plan(self, split: PreparedSplit) -> Rows:
+        return pack(split.lengths, self.recipe.max_length) if self.packing else one_document_a_row(len(split))
+
+    def _prepare(self) -> Path:
+        if self.source is None:
+            raise UserError("data: give data.path (a prepared directory) or data.source")
+        directory = prepare(self.source, self.renderer, self.recipe, self.root)
+        rank_zero_only(print)(f"data: {directory}")
+        return directory

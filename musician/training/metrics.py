@@ -1,0 +1,116 @@
+"""What is logged at each optimiser step: loss, gradient norm, learning rate, throughput, memory."""
+
+from __future__ import annotations
+
+import resource
+import time
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from musician.data.batches import Batch
+from musician.model.flops import measured_peak, training_flops_per_token
+
+
+class StepMetrics(Callback):
+    """Logs `train/...` once an optimiser step, over all micro-batches and ranks.
+
+    `train/loss` is the mean over the supervised tokens of the global batch, `train/tokens_per_second` counts tokens
+    that are not padding, `train/mfu` compares their FLOPs (4N for a frozen base) with the rate of matrix products
+    measured on this device when training starts, `train/skipped_steps` counts updates that an fp16 overflow prevented.
+
+    Args:
+        every_n_steps: log the step metrics every so many optimiser steps.
+    """
+
+    def __init__(self, every_n_steps: int = 1) -> None:
+        self.every_n_steps = every_n_steps
+        self.tokens_seen = 0
+        self.seconds_training = 0.0
+        self._peak = 0.0
+        self._begin_step()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Measure what the device can do."""
+        dtype = next(pl_module.network.parameters()).dtype
+        self._peak = measured_peak(pl_module.device, dtype) * trainer.world_size
+        self._started = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Begin timing with the first micro-batch of a step."""
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._begin_step()
+
+    def on_before_optimizer_step(self, trainer: lightning.Trainer, pl_module: Any, optimizer: Any) -> None:
+        """Measure the gradient before it is clipped; DeepSpeed tells its own norm afterwards."""
+        gradients = [p.grad for p in pl_module.parameters() if p.requires_grad and p.grad is not None]
+        if gradients:
+            self._gradient_norm = float(torch.nn.utils.get_total_norm(gradients))
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Add up the micro-batch; after the last one of a step, log."""
+        self._loss += float(outputs["share"])
+        self._tokens += batch["num_tokens"]
+        self._context += float((batch["position_ids"] + 1).sum())
+        self._places += batch["position_ids"].numel()
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or batch_idx + 1 == trainer.num_training_batches:
+            self._finish_step(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tokens and seconds so far."""
+        return {"tokens_seen": self.tokens_seen, "seconds_training": self.seconds_training}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.tokens_seen = state_dict["tokens_seen"]
+        self.seconds_training = state_dict["seconds_training"]
+
+    def _begin_step(self) -> None:
+        self._loss, self._tokens, self._context, self._places = 0.0, 0, 0.0, 0
+        self._gradient_norm = float("nan")
+        self._started = time.perf_counter()
+
+    def _finish_step(self, trainer: lightning.Trainer, module: Any) -> None:
+        seconds = time.perf_counter() - self._started
+        sums = torch.tensor([self._loss, float(self._tokens)], dtype=torch.float64, device=module.device)
+        loss, tokens = (float(value) for value in _summed(trainer, sums))
+        self.tokens_seen += int(tokens)
+        self.seconds_training += seconds
+        flops = training_flops_per_token(module.network, self._context / max(1, self._places))
+        values = {
+            "train/loss": loss,
+            "train/grad_norm": _engine_norm(trainer) or self._gradient_norm,
+            "train/lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "train/tokens_per_second": tokens / seconds,
+            "train/mfu": tokens / seconds * flops / self._peak if self._peak else float("nan"),
+            "train/memory_gib": peak_memory_gib(module.device),
+            "train/tokens_seen": float(self.tokens_seen),
+            "train/skipped_steps": float(getattr(trainer.model, "skipped_steps", 0)),
+        }
+        if trainer.global_step % self.every_n_steps == 0:
+            for name, value in values.items():
+                module.log(name, value, prog_bar=name == "train/loss", batch_size=1)
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Most memory this process has held: allocated on the GPU, or resident on the CPU, in GiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _summed(trainer: lightning.Trainer, sums: Tensor) -> Tensor:
+    reduced: Tensor = trainer.strategy.reduce(sums, reduce_op="sum")
+    return reduced
+
+
+def _engine_norm(trainer: lightning.Trainer) -> float | None:
+    """Norm of the last global gradient, where a DeepSpeed engine holds it."""
+    engine: Any = trainer.model
+    norm = engine.get_global_grad_norm() if hasattr(engine, "get_global_grad_norm") else None
+    return None if norm is None else float(norm)

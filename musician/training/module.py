@@ -1,0 +1,127 @@
+"""The LightningModules: one step for all, because the labels carry the mask."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor, nn
+
+from musician.data.batches import Batch
+from musician.errors import UserError
+from musician.model.loss import summed_nll
+from musician.model.network import hidden_states, output_head
+from musician.model.schedule import Schedule
+
+
+class CausalLMModule(lightning.LightningModule):
+    """Trains a causal LM on the supervised tokens of each batch.
+
+    The loss of an optimiser step is the mean over the supervised tokens of its whole global batch, however that is cut
+    into micro-batches and ranks (B24, B26): each micro-batch contributes its sum, divided by the count of the global
+    batch, which every batch carries.
+
+    Args:
+        network: a causal LM, with or without LoRA.
+        optimizer: builds the optimiser from the network.
+        schedule: share of the peak learning rate at each step.
+    """
+
+    #: What a step trains on, for the run record.
+    objective = "next token"
+
+    def __init__(
+        self, network: nn.Module, optimizer: Callable[[nn.Module], torch.optim.Optimizer], schedule: Schedule
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.strict_loading = False  # checkpoints hold the trainable weights only
+        self._optimizer = optimizer
+        self._schedule = schedule
+        self._validation = [0.0, 0.0]
+        self._val_losses: list[Tensor] = []
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Sum of the negative log-likelihoods of the supervised tokens of a micro-batch, in nats."""
+        hidden = hidden_states(self.network, batch["input_ids"], batch["position_ids"])
+        return summed_nll(hidden, batch["labels"], output_head(self.network))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Share of this micro-batch in the mean loss of its global batch, times what Lightning and ZeRO divide by."""
+        share = self(batch) / max(1, batch["supervised_in_global_batch"])
+        if not torch.isfinite(share):
+            raise UserError(
+                f"loss is {share.item()} at step {self.global_step}, rank {self.global_rank}, micro-batch {batch_idx}: "
+                "lower optimizer.lr, or use a precision with more range; the last checkpoint is untouched"
+            )
+        divided_by = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        return {"loss": share * divided_by, "share": share.detach()}
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a new sum."""
+        self._validation = [0.0, 0.0]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add up nats and supervised tokens."""
+        self._validation[0] += float(self(batch))
+        self._validation[1] += int((batch["labels"][:, 1:] != -100).sum())
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over all supervised tokens of all ranks, in nats per token."""
+        sums = torch.tensor(self._validation, dtype=torch.float64, device=self.device)
+        total = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        self.log("val/loss", (total[0] / total[1].clamp(min=1)).float(), prog_bar=True, rank_zero_only=False)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW (or what was asked for) and a schedule that counts optimiser steps."""
+        optimizer = self._optimizer(self.network)
+        total = int(self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._schedule.factor(step, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Only what training changes: never the frozen base."""
+        state = super().state_dict(*args, **kwargs)
+        trainable = {id(parameter) for parameter in self.parameters() if parameter.requires_grad}
+        kept = {name for name, p in self.named_parameters(remove_duplicate=False) if id(p) in trainable}
+        return {name: value for name, value in state.items() if name in kept}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the state of every random generator, so that a resumed run draws the same dropout."""
+        checkpoint["random_state"] = {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "numpy": np.random.get_state(),
+            "python": random.getstate(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the random states until training starts: building the run draws from them."""
+        self._random_state = checkpoint.get("random_state")
+
+    def on_train_start(self) -> None:
+        """Restore the random states of a resumed run."""
+        state = getattr(self, "_random_state", None)
+        if state:
+            torch.set_rng_state(state["torch"])
+            if state["cuda"]:
+                torch.cuda.set_rng_state_all(state["cuda"])
+            np.random.set_state(state["numpy"])
+            random.setstate(state["python"])
+            self._random_state = None
+
+
+class PretrainModule(CausalLMModule):
+    """Continual pre-training: every token of a document is supervised."""
+
+    objective = "documents"
+
+
+class SFTModule(CausalLMModule):
+    """Instruction tuning: the assistant's turns are supervised."""
+
+    objective = "assistant turns"

@@ -1,0 +1,67 @@
+import pytest
+
+from musician.benchmarks.encoding import PromptEncoder
+from musician.errors import UserError
+
+from .toys import Quiz, byte_tokenizer
+
+
+def test_prefix_and_tails_rebuild_the_four_full_prompts(tokenizer):
+    encoded = PromptEncoder(tokenizer, 100).encode("Q\nAnswer:")
+    assert encoded.differs_in_one_id
+    for tail, letter in zip(encoded.tails, "ABCD", strict=True):
+        assert [*encoded.prefix.tolist(), *tail] == tokenizer(f"Q\nAnswer: {letter}")["input_ids"]
+    assert encoded.num_tokens == 1 + len("Q\nAnswer: A")
+
+
+@pytest.mark.parametrize(("bos", "eos"), [(True, False), (False, False), (True, True), (False, True)])
+def test_bos_is_the_tokenizer_s_and_nothing_follows_the_answer(bos, eos):
+    encoder = PromptEncoder(byte_tokenizer(bos=bos, eos=eos), 100)
+    encoded = encoder.encode("Q\nAnswer:")
+    assert encoder.bos == ("<s>" if bos else "")
+    assert (encoded.prefix[0] == 0) == bos
+    assert encoded.differs_in_one_id
+    assert all(1 not in tail for tail in encoded.tails)
+
+
+def test_a_merge_across_the_boundary_breaks_the_premise():
+    tokenizer = byte_tokenizer(merges=[("Ġ", "B")])
+    encoded = PromptEncoder(tokenizer, 100).encode("Q\nAnswer:")
+    assert [len(tail) for tail in encoded.tails] == [2, 1, 2, 2]
+    assert not encoded.differs_in_one_id
+
+
+def test_letters_without_ids_of_their_own_break_the_premise(tokenizer):
+    class Deaf:
+        decode = tokenizer.decode
+
+        def __call__(self, texts, **options):
+            return tokenizer(
+                [text.replace("D", "C") for text in texts] if isinstance(texts, list) else texts, **options
+            )
+
+    assert not PromptEncoder(Deaf(), 100).encode("Q\nAnswer:").differs_in_one_id
+
+
+def test_examples_are_dropped_from_the_last_until_the_prompt_fits(tokenizer):
+    quiz = Quiz(["stem"], [0], num_fewshot=5)
+    question = quiz.questions()[0]
+    fits_two = 1 + len(quiz.prompt(question, 2)) + 2
+    encoded = PromptEncoder(tokenizer, fits_two).fit(quiz, question)
+    assert (encoded.shots, encoded.truncated, encoded.num_tokens) == (2, False, fits_two)
+    assert encoded.text == quiz.prompt(question, 2)
+    assert PromptEncoder(tokenizer, fits_two - 1).fit(quiz, question).shots == 1
+
+
+def test_what_is_too_long_without_examples_is_cut_from_the_left(tokenizer):
+    quiz = Quiz(["long " * 50], [0], num_fewshot=2)
+    encoded = PromptEncoder(tokenizer, 20).fit(quiz, quiz.questions()[0])
+    assert (encoded.shots, encoded.truncated, encoded.num_tokens) == (0, True, 20)
+    assert encoded.prefix[0] == 0
+    assert tokenizer.decode(encoded.prefix[1:]) == "ong long \nAnswer: "
+    assert encoded.differs_in_one_id
+
+
+def test_a_window_without_room_is_refused(tokenizer):
+    with pytest.raises(UserError, match="max_length=2 leaves no room"):
+        PromptEncoder(tokenizer, 2).encode_within("Q\nAnswer:")

@@ -1,0 +1,151 @@
+import json
+import threading
+
+import pytest
+import torch
+
+from musician.benchmarks.evaluate import evaluate
+from musician.benchmarks.evaluation import subset_accuracies
+from musician.benchmarks.likelihood import Likelihood
+from musician.benchmarks.question import LETTERS
+from musician.benchmarks.records import read_records
+from musician.errors import UserError
+
+from .toys import OracleLM, Quiz, byte_tokenizer, tiny_llama
+
+FIELDS = {
+    *("benchmark", "subject", "index", "num_fewshot", "shots_kept", "logprobs", "prediction", "gold", "num_tokens"),
+    *("tie", "letter_mass", "prompt_sha256", "prompt_version", "method", "truncated", "bos"),
+}
+
+
+@pytest.fixture
+def quiz():
+    """The oracle answers D, A, B, C, A (a tie), D; four are right."""
+    stems = ["4", "1", "22 1", "3", "no mark", "4"]
+    return Quiz(stems, [3, 0, 1, 2, 2, 0], ["easy", "easy", "easy", "hard", "hard", "hard"])
+
+
+def test_accuracies_of_the_oracle(quiz, tokenizer):
+    result = evaluate(quiz, OracleLM(tokenizer), tokenizer)
+    assert result.metrics() == {
+        "eval/quiz/macro": pytest.approx(2 / 3),
+        "eval/quiz/micro": pytest.approx(4 / 6),
+        "eval/quiz/easy": 1.0,
+        "eval/quiz/hard": pytest.approx(1 / 3),
+    }
+    details = result.details()
+    assert (details["eval/quiz/micro/n"], details["eval/quiz/easy/n"], details["eval/quiz/ties"]) == (6, 3, 1)
+    assert 0 < details["eval/quiz/easy/ci95_low"] < 1 == details["eval/quiz/easy/ci95_high"]
+    assert (result.predicted, result.gold) == ({"A": 2, "B": 1, "C": 1, "D": 2}, {"A": 2, "B": 1, "C": 2, "D": 1})
+    assert (result.bos, result.prompt_version, result.num_questions) == ("<s>", 3, 6)
+
+
+def test_records_give_the_logged_accuracy_again(quiz, tokenizer, tmp_path):
+    path = tmp_path / "new" / "predictions.jsonl"
+    result = evaluate(quiz, OracleLM(tokenizer), tokenizer, records_path=path)
+    assert list(path.parent.iterdir()) == [path]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert all(set(line) == FIELDS for line in lines)
+    assert [(line["subject"], line["index"]) for line in lines] == [(q.subject, q.index) for q in quiz.questions()]
+    again = [LETTERS[line["logprobs"].index(max(line["logprobs"]))] == line["gold"] for line in lines]
+    assert sum(again) / len(again) == result.accuracies["micro"].value
+    assert subset_accuracies(read_records(path), quiz.subsets) == result.accuracies
+
+
+def test_records_that_are_missing_or_broken_are_named(tmp_path):
+    with pytest.raises(UserError, match="no predictions at"):
+        read_records(tmp_path / "none.jsonl")
+    (tmp_path / "broken.jsonl").write_text('{"a": 1}\n')
+    with pytest.raises(UserError, match=r"broken.jsonl:1 is not a prediction record"):
+        read_records(tmp_path / "broken.jsonl")
+
+
+class Ranks:
+    """Runs one function on several threads that can gather lists from one another."""
+
+    def __init__(self, size):
+        self.size, self.slots = size, [None] * size
+        self.barrier = threading.Barrier(size, timeout=20)
+
+    def gather(self, rank, items):
+        self.slots[rank] = items
+        self.barrier.wait()
+        together = [item for slot in self.slots for item in slot]
+        self.barrier.wait()
+        return together
+
+    def run(self, function):
+        results = [None] * self.size
+        threads = [threading.Thread(target=lambda r=r: results.__setitem__(r, function(r))) for r in range(self.size)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return results
+
+
+@pytest.mark.parametrize("world_size", [2, 4, 8])
+@pytest.mark.parametrize("merges", [(), (("Ġ", "B"),)])
+def test_every_rank_runs_as_many_forwards_and_finds_the_same(world_size, merges, quiz, tmp_path):
+    tokenizer, ranks = byte_tokenizer(merges), Ranks(world_size)
+    networks = [OracleLM(tokenizer) for _ in range(world_size)]
+
+    def one_rank(rank):
+        return evaluate(
+            quiz, networks[rank], tokenizer, scorer=Likelihood(batch_size=1), rank=rank, world_size=world_size,
+            gather=lambda items: ranks.gather(rank, items), records_path=tmp_path / f"{rank}.jsonl",
+        )  # fmt: skip
+
+    results = ranks.run(one_rank)
+    alone = evaluate(quiz, OracleLM(tokenizer), tokenizer)
+    assert len({network.forwards for network in networks}) == 1
+    assert [r.accuracies for r in results] == [alone.accuracies] * world_size
+    assert {r.prompt_hash for r in results} == {alone.prompt_hash}
+    assert [path.name for path in tmp_path.iterdir()] == ["0.jsonl"]
+
+
+def test_what_was_not_by_the_book_is_counted_and_said(caplog):
+    tokenizer = byte_tokenizer(merges=[("Ġ", "C")])
+    quiz = Quiz(["short 4", "very long " * 20], [3, 0], num_fewshot=3)
+    result = evaluate(quiz, OracleLM(tokenizer), tokenizer, scorer=Likelihood(max_length=80))
+    assert (result.fallbacks, result.shots_dropped, result.truncated, result.letter_mass) == (2, 2, 1, None)
+    for sentence in (
+        "2 of 2 questions were shown fewer than 3",
+        "1 of 2 questions did not fit",
+        "scored by four forwards",
+    ):
+        assert sentence in caplog.text
+
+
+def test_scores_that_are_not_finite_count_as_wrong(quiz, tokenizer, tmp_path, caplog):
+    network = OracleLM(tokenizer)
+    network.head.weight.data.fill_(torch.nan)
+    result = evaluate(quiz, network, tokenizer, records_path=tmp_path / "p.jsonl")
+    assert (result.non_finite, result.accuracies["micro"].value) == (6, 0.0)
+    assert json.loads((tmp_path / "p.jsonl").read_text().splitlines()[0])["logprobs"] == [None] * 4
+    assert "6 of 6 questions gave scores that are not finite" in caplog.text
+
+
+def test_audit_is_no_fallback(quiz, tokenizer):
+    audited = evaluate(quiz, OracleLM(tokenizer), tokenizer, scorer=Likelihood(audit=True))
+    assert audited.fallbacks == 0
+    assert audited.metrics() == evaluate(quiz, OracleLM(tokenizer), tokenizer).metrics()
+
+
+def test_a_changed_prompt_changes_the_hash(tokenizer):
+    hashes = {evaluate(Quiz([stem], [0]), OracleLM(tokenizer), tokenizer).prompt_hash for stem in ("1", "1", "2")}
+    assert len(hashes) == 2
+
+
+def test_impossible_calls_are_refused(quiz, tokenizer):
+    with pytest.raises(ValueError, match="needs a gather function"):
+        evaluate(quiz, OracleLM(tokenizer), tokenizer, world_size=2)
+    with pytest.raises(UserError, match="has no questions"):
+        evaluate(Quiz([], []), OracleLM(tokenizer), tokenizer)
+
+
+def test_real_llama_class_end_to_end(quiz, tokenizer):
+    one = evaluate(quiz, tiny_llama(1), tokenizer)
+    assert one.accuracies == evaluate(quiz, tiny_llama(1), tokenizer, scorer=Likelihood(batch_size=2)).accuracies
+    assert 0 < one.letter_mass < 1

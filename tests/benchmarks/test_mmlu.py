@@ -1,0 +1,141 @@
+import csv
+import time
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from musician.benchmarks import hub, mmlu
+from musician.benchmarks.mmlu import CATEGORIES, MMLU, SUBJECTS
+from musician.benchmarks.music_theory_bench import MusicTheoryBench
+from musician.errors import UserError
+
+
+def write(folder, subject, tests=3, shots=5):
+    for split, number in (("dev", shots), ("test", tests)):
+        path = folder / split / f"{subject}_{split}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows(
+                [f'{split} {i}, "q"', "one", "NA", "", "four", "ABCD"[i % 4]] for i in range(number)
+            )
+
+
+def test_rows_are_read_as_they_are(tmp_path):
+    write(tmp_path, "anatomy")
+    benchmark = MMLU(tmp_path, subjects=["anatomy"])
+    question = benchmark.questions()[1]
+    assert (question.stem, question.options, question.answer) == ('test 1, "q"', ("one", "NA", "", "four"), 1)
+    assert (benchmark.name, MMLU(tmp_path, subjects=["anatomy"], num_fewshot=0).name) == ("mmlu", "mmlu_0shot")
+    assert len(MMLU(tmp_path, subjects=["anatomy"], limit=2).questions()) == 2
+
+
+def test_a_line_break_inside_a_cell_is_read_as_the_original_reads_it(tmp_path):
+    write(tmp_path, "anatomy")
+    (tmp_path / "test" / "anatomy_test.csv").write_bytes(b'"one\r\ntwo",1,2,3,4,D\r\n')
+    assert MMLU(tmp_path, subjects=["anatomy"]).questions()[0].stem == "one\ntwo"
+
+
+def test_prompt_is_the_protocol_s(tmp_path):
+    write(tmp_path, "anatomy", shots=2)
+    benchmark = MMLU(tmp_path, subjects=["anatomy"], num_fewshot=2)
+    assert benchmark.prompt(benchmark.questions()[0], 1) == (
+        "The following are multiple choice questions (with answers) about  anatomy.\n\n"
+        'dev 0, "q"\nA. one\nB. NA\nC. \nD. four\nAnswer: A\n\n'
+        'test 0, "q"\nA. one\nB. NA\nC. \nD. four\nAnswer:'
+    )
+
+
+def test_subsets_are_those_of_the_subjects(tmp_path):
+    for subject in ("anatomy", "virology", "astronomy"):
+        write(tmp_path, subject)
+    benchmark = MMLU(tmp_path, subjects=["virology", "anatomy", "astronomy"])
+    assert [s.name for s in benchmark.subsets] == [
+        "macro",
+        "micro",
+        "other",
+        "stem",
+        "anatomy",
+        "astronomy",
+        "virology",
+    ]
+    assert [s.average for s in benchmark.subsets[:4]] == ["macro", "micro", "macro", "macro"]
+
+
+def test_what_is_wrong_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"57 of 57 files are missing, the first is .*abstract_algebra_dev.csv"):
+        MMLU(tmp_path)
+    with pytest.raises(UserError, match=r"did you mean 'anatomy'"):
+        MMLU(tmp_path, subjects=["anatmy"])
+    write(tmp_path, "anatomy", shots=2)
+    with pytest.raises(UserError, match="num_fewshot=5, but 'anatomy' has 2 dev rows"):
+        MMLU(tmp_path, subjects=["anatomy"])
+    (tmp_path / "test" / "anatomy_test.csv").write_text("question,A,B,C,D,target\n")
+    with pytest.raises(UserError, match=r"anatomy_test.csv: row 1 is not"):
+        MMLU(tmp_path, subjects=["anatomy"], num_fewshot=0)
+
+
+def test_hub_rows_equal_the_official_ones(tmp_path, monkeypatch):
+    write(tmp_path, "anatomy")
+    official = MMLU(tmp_path, subjects=["anatomy"])
+    (tmp_path / "all").mkdir()
+    for split in ("dev", "test"):
+        questions = mmlu.read_csv_folder(str(tmp_path), split, ["anatomy"], "mmlu")["anatomy"]
+        rows = [
+            {"question": q.stem, "subject": q.subject, "choices": list(q.options), "answer": q.answer}
+            for q in questions
+        ]
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "all" / f"{split}-0-of-1.parquet")
+    monkeypatch.setattr(mmlu, "hub_folder", lambda *_: tmp_path)
+    copy = MMLU(subjects=["anatomy"])
+    assert copy.questions() == official.questions()
+    assert copy.prompt(copy.questions()[0]) == official.prompt(official.questions()[0])
+    with pytest.raises(UserError, match="no dev rows of 1 subjects, the first is 'virology'"):
+        MMLU(subjects=["virology"])
+
+
+@pytest.mark.parametrize("benchmark", [MMLU, MusicTheoryBench])
+def test_without_network_the_hub_fails_fast_and_says_what_to_do(benchmark, monkeypatch):
+    monkeypatch.setattr(hub, "reachable", lambda _: False)
+    started = time.perf_counter()
+    with pytest.raises(UserError, match=r"not found in the local cache .* hf download no-one/nothing"):
+        benchmark(hub_id="no-one/nothing")
+    assert time.perf_counter() - started < 20
+
+
+def test_an_address_that_does_not_answer_is_not_reachable(monkeypatch):
+    monkeypatch.setattr(hub, "getproxies", dict)
+    assert not hub.reachable("http://127.0.0.1:9")
+
+
+def test_real_data_has_the_published_sizes_and_text(data_folder):
+    benchmark = MMLU(data_folder / "mmlu")
+    sizes = {name: 0 for name in CATEGORIES}
+    for question in benchmark.questions():
+        sizes[next(name for name, subjects in CATEGORIES.items() if question.subject in subjects)] += 1
+    assert (len(SUBJECTS), sum(sizes.values())) == (57, 14042)
+    assert sizes == {"humanities": 4705, "stem": 3153, "social_sciences": 3077, "other": 3107}
+    for question in benchmark.questions()[::97]:
+        assert benchmark.prompt(question) == reference_prompt(data_folder / "mmlu", question.subject, question.index)
+
+
+def reference_prompt(folder, subject, index):
+    """The formula of the protocol, written a second time."""
+    dev, test = (list(csv.reader((folder / s / f"{subject}_{s}.csv").open(encoding="utf-8"))) for s in ("dev", "test"))
+    item = "{0}\nA. {1}\nB. {2}\nC. {3}\nD. {4}\nAnswer: ".format
+    examples = "\n".join(item(*cells[:5]) + cells[5] + "\n" for cells in dev[:5]) + "\n"
+    header = "The following are multiple choice questions (with answers) about  " + subject.replace("_", " ") + ".\n\n"
+    return (header + examples + item(*test[index][:5])).removesuffix(" ")
+
+
+def test_real_anatomy_prompt_starts_and_ends_as_published(data_folder):
+    benchmark = MMLU(data_folder / "mmlu", subjects=["anatomy"])
+    prompt = benchmark.prompt(benchmark.questions()[0])
+    assert prompt.startswith(
+        "The following are multiple choice questions (with answers) about  anatomy.\n\n"
+        "What is the embryological origin of the hyoid bone?\nA. The first pharyngeal arch\n"
+        "B. The first and second pharyngeal arches\nC. The second pharyngeal arch\n"
+        "D. The second and third pharyngeal arches\nAnswer: D\n\n"
+    )
+    assert "stylomastoid foramen will cause ipsilateral\nA. paralysis of the facial muscles.\nB. " in prompt
+    assert prompt.endswith("\nAnswer:")

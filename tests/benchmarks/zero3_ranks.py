@@ -1,0 +1,41 @@
+"""What each rank of `test_zero3` runs: evaluate with sharded weights between training steps."""
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from toys import Quiz, byte_tokenizer, tiny_llama
+
+from musician.benchmarks.evaluate import evaluate
+from musician.benchmarks.likelihood import Likelihood
+
+CONFIG = {
+    "train_micro_batch_size_per_gpu": 1,
+    "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
+    "optimizer": {"type": "Adam", "params": {"lr": 1e-3, "torch_adam": True}},
+}
+
+
+def gather(items):
+    slots = [None] * dist.get_world_size()
+    dist.all_gather_object(slots, items)
+    return [item for slot in slots for item in slot]
+
+
+def check(tokenizer):
+    quiz = Quiz([f"{'x' * (i * 5 % 37)} q {i}" for i in range(11)], [i % 4 for i in range(11)])
+    alone = evaluate(quiz, tiny_llama(1), tokenizer)
+    network = tiny_llama(1)
+    engine, *_ = deepspeed.initialize(model=network, model_parameters=network.parameters(), config=CONFIG)
+    shard = {"rank": dist.get_rank(), "world_size": dist.get_world_size(), "gather": gather}
+    for step in range(2):
+        found = evaluate(quiz, engine.module, tokenizer, scorer=Likelihood(batch_size=2), **shard)
+        assert step or (found.accuracies, found.predicted) == (alone.accuracies, alone.predicted)
+        ids = torch.tensor([[1, 2, 3]])
+        engine.backward(engine(input_ids=ids, labels=ids).loss)
+        engine.step()
+
+
+deepspeed.init_distributed("gloo")
+check(byte_tokenizer())
+check(byte_tokenizer(merges=[("Ġ", "B")]))
+print(f"rank {dist.get_rank()} agrees")

@@ -1,0 +1,188 @@
+import time
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from musician.music.abc import Tune, count_notes, parse_tune, split_tunes
+from musician.music.key import parse_key
+from musician.music.meter import Meter, default_unit, parse_meter
+
+HOSTILE = {
+    "huge duration": "C999999999/99999999999",
+    "digits": "C" + "1" * 300_000,
+    "slashes": "C" + "/" * 300_000,
+    "octaves": "c" + "'" * 300_000,
+    "brackets": "[" * 300_000,
+    "open chords": "[C" * 150_000,
+    "fields": "[M:" * 100_000,
+    "braces": "{" * 300_000,
+    "quotes": '"' * 300_001,
+    "tuplets": "(9:99:99" * 40_000,
+    "colons": ":" * 300_000,
+    "bar lines": "|" * 300_000,
+    "decorations": "!a" * 150_000,
+    "accidentals": "^" * 300_000,
+    "broken": "A>" * 100_000,
+    "denominators": " ".join(f"C{count % 9999}/{count % 211 + 1}" for count in range(40_000)),
+    "meter": "M:(" + "1+" * 150_000,
+    "headers": "X:1\n" * 75_000,
+    "keys": "K:^f\n" * 50_000,
+    "overlays": "A&" * 100_000,
+}
+
+
+def times(music: str, fields: str = "L:1/8\nM:4/4\nK:C\n") -> list[Fraction]:
+    return [note.duration * 8 for note in parse_tune(f"X:1\n{fields}{music}").notes if not note.stacked]
+
+
+def pitches(music: str, key: str = "C") -> list[int | None]:
+    return [note.midi for note in parse_tune(f"X:1\nL:1/8\nK:{key}\n{music}").notes]
+
+
+def test_a_tune_reads_as_written(reel: str) -> None:
+    tune = parse_tune(reel)
+    assert tune.field("T") == "The Test Reel"
+    assert tune.field("Q") == ""
+    assert (tune.meter, tune.unit, tune.key.name) == (Meter(4, 4), Fraction(1, 8), "G major")
+    assert len(tune.bars) == 8
+    assert tune.bars[0].text == "G2BG dGBG"
+    assert (tune.bars[0].opening, tune.bars[3].barline, tune.bars[4].opening) == ("|:", ":|", ":||:")
+    assert {bar.duration for bar in tune.bars} == {Fraction(1)}
+
+
+def test_split_tunes_keeps_tunes_only() -> None:
+    text = "A book\r\n\r\nX:1\r\nK:C\r\nCDE|\r\n\r\nA remark.\r\nX:2\r\nK:D\r\nDEF|\r\n"
+    assert split_tunes(text) == ["X:1\nK:C\nCDE|", "X:2\nK:D\nDEF|"]
+    assert split_tunes("no tune") == []
+
+
+@pytest.mark.parametrize(
+    ("music", "expected"),
+    [
+        (
+            "A A2 A/ A// A3/2 A/4 A6/4",
+            [1, 2, Fraction(1, 2), Fraction(1, 4), Fraction(3, 2), Fraction(1, 4), Fraction(3, 2)],
+        ),
+        ("A>B A<B A>>B", [Fraction(n, 4) for n in (6, 2, 2, 6, 7, 1)]),
+        ("(3ABc d", [Fraction(2, 3)] * 3 + [1]),
+        ("(2AB (4ABcd", [Fraction(3, 2)] * 2 + [Fraction(3, 4)] * 4),
+        ("(3:2:4ABcd e", [Fraction(2, 3)] * 4 + [1]),
+        ("(3:4:2AB e", [Fraction(4, 3)] * 2 + [1]),
+        ("(5ABcde", [Fraction(2, 5)] * 5),
+        ("{ab}A {/g}B", [1, 1]),
+        ("[CEG]2 [C2E2] [CE]/", [2, 2, Fraction(1, 2)]),
+        ("z2 x Z", [2, 1, 8]),
+        ('"Am7"A !trill!B +fermata+c .d ~e uf', [1] * 6),
+        ("A2 [L:1/4] A [M:3/4] A", [2, 2, 2]),
+        ("A2\nL:1/16\nA2 % B2 c2\nw: la la\nP:B\nA2", [2, 1, 1]),
+        ("(A>.B) (c<(d)e)", [Fraction(n, 2) for n in (3, 1, 1, 3, 2)]),
+    ],
+)
+def test_durations(music: str, expected: list[Fraction]) -> None:
+    assert times(music) == expected
+
+
+@pytest.mark.parametrize(
+    ("music", "key", "expected"),
+    [
+        ("C D E F G A B c c' C,", "C", [60, 62, 64, 65, 67, 69, 71, 72, 84, 48]),
+        ("F f c", "D", [66, 78, 73]),
+        ("^F F | F", "C", [66, 66, 65]),
+        ("^F f", "C", [66, 78]),
+        ("=F F | F", "G", [65, 65, 66]),
+        ("__B ^^C", "C", [69, 62]),
+        ("^F-|F F", "C", [66, 66, 65]),
+        ("B", "Bb", [70]),
+        ("F [K:D] F", "C", [65, 66]),
+        ("F\nK:D\nF", "C", [65, 66]),
+        ("z [CEG]", "C", [None, 60, 64, 67]),
+        ("F C", "HP", [66, 61]),
+        ("F B", "D Phr ^f", [66, 70]),
+    ],
+)
+def test_pitches(music: str, key: str, expected: list[int | None]) -> None:
+    assert pitches(music, key) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "sharps"),
+    [
+        ("G", "G major", 1),
+        ("Gmin", "G minor", -2),
+        ("Ador", "A dorian", 1),
+        ("D mix", "D mixolydian", 1),
+        ("A Mixolydian", "A mixolydian", 2),
+        ("F#m", "F# minor", 3),
+        ("Bb", "Bb major", -2),
+        ("C#", "C# major", 7),
+        ("Abm", "Ab minor", -7),
+        ("EM", "E major", 4),
+        ("Glyd % odd", "G lydian", 2),
+        ("", "C major", 0),
+        ("none", "no key", 0),
+    ],
+)
+def test_keys(value: str, name: str, sharps: int) -> None:
+    key = parse_key(value)
+    assert (key.name, key.sharps) == (name, sharps)
+
+
+def test_a_key_field_that_names_a_clef_keeps_the_key() -> None:
+    assert parse_key("clef=bass", parse_key("D")) == parse_key("D")
+
+
+def test_meters_and_default_units() -> None:
+    assert [parse_meter(value) for value in ("C", "C|", "6/8", "2+3/8", "none", "")] == [
+        (4, 4),
+        (2, 2),
+        (6, 8),
+        (5, 8),
+        None,
+        None,
+    ]
+    assert [default_unit(Meter(*each)) for each in ((2, 4), (3, 4), (6, 8))] == [
+        Fraction(1, 16),
+        Fraction(1, 8),
+        Fraction(1, 8),
+    ]
+
+
+def test_endings_and_double_bars() -> None:
+    bars = parse_tune("X:1\nK:C\n|:CDEF|1 GABc:|2 cBAG||\n|: cccc [1 dddd :|[2 eeee |]").bars
+    assert [(bar.text, bar.ending) for bar in bars][:3] == [("CDEF", ""), ("GABc", "1"), ("cBAG", "2")]
+    assert bars[-1].ending == "2"
+
+
+def test_counting() -> None:
+    assert count_notes("X:1\nK:C\n{g}A z [CEG] A-A|") == 6
+    assert count_notes("X:1\nK:C\nAB|\nX:2\nK:C\nc|") == 3
+    assert count_notes("") == 0
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_text_is_read_in_time(name: str) -> None:
+    start = time.process_time()
+    for text in (HOSTILE[name], f"X:1\nK:C\n{HOSTILE[name]}"):
+        assert all(note.midi is None or 0 <= note.midi <= 127 for note in parse_tune(text).notes)
+    assert time.process_time() - start < 10
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.text(), st.text(alphabet="XKLMV:123/4[]{}()|<>^_=ABCabz,'-\"!+&%\n ~.\\", max_size=300)))
+def test_any_text_is_a_tune(text: str) -> None:
+    for each in (text, f"X:1\nK:C\n{text}", f"X:1\nM:6/8\nK:{text}"):
+        tune = parse_tune(each)
+        assert isinstance(tune, Tune)
+        assert count_notes(each) >= 0
+        for bar in tune.bars:
+            assert bar.duration == sum(note.duration for note in bar.notes if not note.stacked)
+        for part in split_tunes(each):
+            assert split_tunes(part) == [part]
+
+
+def test_every_corpus_tune_is_quick_and_has_notes(corpus_sample: list[str]) -> None:
+    start = time.process_time()
+    assert all(count_notes(text) > 0 for text in corpus_sample)
+    assert (time.process_time() - start) / len(corpus_sample) < 0.02
