@@ -105,3 +105,12 @@ class Hardware:
             raise UserError(f"this torch has no kernels for {name} ({architecture}); install {pin}")
         if "bf16" in self.precision and capability < BF16_CAPABILITY:
             raise UserError(f"hardware.precision={self.precision}: {name} ({architecture}) has no bf16; use 16-mixed")
+
+
+def best_device() -> tuple[str, str]:
+    """The device to infer on when none is named, and the type of weights that suits it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu", "float32"
+    return "cuda", "bfloat16" if torch.cuda.get_device_capability() >= BF16_CAPABILITY else "float16"

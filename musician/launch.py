@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from pathlib import Path
@@ -39,6 +41,7 @@ def door(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
 
         @wraps(main)
         def job(cfg: DictConfig) -> Any:
+            quieten_libraries()
             check_keys(cfg, config_name)
             return main(cfg)
 
@@ -49,12 +52,44 @@ def door(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
 
         @wraps(main)
         def run() -> None:
+            sys.argv[1:] = [spell_model_path(argument, config_name) for argument in sys.argv[1:]]
             os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own version and exits
             (application if wants_traceback else _in_one_line(application))()
 
         return run
 
     return decorate
+
+
+def quieten_libraries() -> None:
+    """Silence notices of libraries that say nothing about this job; their warnings and errors stay."""
+    for name in ("pytorch_lightning", "lightning_fabric", "matplotlib", "deepspeed", "DeepSpeed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        r".*is_gradient_checkpointing.*",
+        r".*isinstance\(treespec, LeafSpec\).*",
+        r".*anonymous setting.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def spell_model_path(argument: str, config_name: str) -> str:
+    """Turn `model=PATH` into `model.path='PATH'` for the doors that take a finished model.
+
+    `model` is also the group of models to train, and Hydra takes `model=` for the choice of an option of it.
+    """
+    key, equals, value = argument.partition("=")
+    primary = OmegaConf.load(CONF_DIR / f"{config_name}.yaml")
+    takes_path = OmegaConf.is_dict(primary) and "model" in primary
+    if not takes_path or key != "model" or not equals:
+        return argument
+    quoted = value if value[:1] in ("'", '"', "$") else "'" + value.replace("'", "\\'") + "'"
+    return f"model.path={quoted}"
 
 
 def _in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -45,9 +45,16 @@ def _plain(items: Iterable[T], description: str, total: int | None) -> Iterator[
             print(f"{description}: {done} ({rate:.1f}/s{left})", file=sys.stderr, flush=True)
 
 
-def show_line(text: str) -> None:
-    """Redraw the terminal's line on stderr, or print a plain one where there is no terminal."""
-    live = sys.stderr.isatty()
+def show_line(text: str, keep: bool = False) -> None:
+    """Redraw the terminal's line on stderr, or print a plain one where there is no terminal.
+
+    Args:
+        text: what to show.
+        keep: leave it standing on a terminal too.
+    """
+    live = sys.stderr.isatty() and not keep
+    if keep:
+        clear_line()
     print(f"\r\033[K{text}" if live else text, end="" if live else "\n", file=sys.stderr, flush=True)
 
 

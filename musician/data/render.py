@@ -129,14 +129,17 @@ class Renderer:
 
     def read_answer(self, ids: Iterable[int]) -> str:
         """Text of an answer that the model wrote after `prompt_ids`; what the template adds around it is removed."""
+        text = self.read_text(ids)
+        before, _, after = self.template.assistant[-2].partition(CONTENT)
+        return text.removeprefix(before).removesuffix(after)
+
+    def read_text(self, ids: Iterable[int]) -> str:
+        """Text of ids that continue some text, up to the first end-of-sequence token."""
         ids = list(ids)
         if self.tokenizer.eos_token_id in ids:
             ids = ids[: ids.index(self.tokenizer.eos_token_id)]
-        text = self.tokenizer.decode([*self._sentinel_ids, *ids], skip_special_tokens=False).removeprefix(
-            self._sentinel
-        )
-        before, _, after = self.template.assistant[-2].partition(CONTENT)
-        return text.removeprefix(before).removesuffix(after)
+        text = self.tokenizer.decode([*self._sentinel_ids, *ids], skip_special_tokens=False)
+        return text.removeprefix(self._sentinel)
 
     # --- documents -------------------------------------------------------------------------------------------------
 

@@ -191,7 +191,7 @@ def held_out_tunes(
 ) -> list[str]:
     """Texts of the tunes that a `TuneSource` of the same arguments holds out, in an order of their own.
 
-    For benchmarks made from tunes: whatever trains on the same collections, fraction and seed never sees their families.
+    For benchmarks made from tunes: what trains on the same collections, fraction and seed never sees their families.
     """
     source = TuneSource(collections, root)
     pairs = zip(source.tunes(), source.families(), strict=True)

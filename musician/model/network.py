@@ -131,6 +131,7 @@ def output_head(network: nn.Module) -> nn.Module:
 
 def _for_training(network: Any, gradient_checkpointing: bool) -> nn.Module:
     network.config.use_cache = False
+    network.train()  # from_pretrained leaves it in evaluation mode
     if gradient_checkpointing:
         network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return network

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as lightning
-from pytorch_lightning.utilities import rank_zero_only
 
 from musician.data.batches import GlobalBatches, Share, row_order
 from musician.data.loader import EpochLoader
@@ -132,6 +131,4 @@ class TokenDataModule(lightning.LightningDataModule):
     def _prepare(self) -> Path:
         if self.source is None:
             raise UserError("data: give data.path (a prepared directory) or data.source")
-        directory = prepare(self.source, self.renderer, self.recipe, self.root)
-        rank_zero_only(print)(f"data: {directory}")
-        return directory
+        return prepare(self.source, self.renderer, self.recipe, self.root)

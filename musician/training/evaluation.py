@@ -10,12 +10,11 @@ from typing import Any, Protocol
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.utilities import rank_zero_info
 
 from musician.benchmarks.evaluate import evaluate
 from musician.benchmarks.held_out_tunes import HeldOutTunes
 from musician.data.render import Renderer
-from musician.progress import ProgressLine
+from musician.progress import ProgressLine, show_line
 
 
 class Outcome(Protocol):
@@ -117,7 +116,8 @@ class Evaluations(Callback):
                 trainer.world_size,
                 gather,
             )
-            rank_zero_info(summary(outcome))
+            if trainer.is_global_zero:
+                show_line(summary(outcome), keep=True)
             found |= outcome.metrics() | outcome.details()
             trainer.callback_metrics.update({k: torch.tensor(v) for k, v in outcome.metrics().items()})
         self.history[step] = found

@@ -1,0 +1,69 @@
+# `make` prints this menu. Everything runs in .venv, which `make setup` makes; no target needs an activated environment.
+SHELL := bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The interpreter that makes .venv; `make setup PYTHON=/path/to/python3.12` chooses another.
+PYTHON ?= $(shell for python in python3.11 python3; do $$python -c '' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: help setup demo test test-fast check train eval preprocess merge generate clean
+
+help:  ## this menu
+	@echo 'make TARGET [ARGS="..."]        ARGS goes to the command, e.g. ARGS="+experiment=smoke lora.r=4"'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv with the tested versions (again only when they change)
+	@:
+
+demo: setup  ## train and evaluate a small real model on real tunes, on the CPU
+	@$(BIN)/python -m musician.quickstart $(ARGS)
+
+test: setup  ## all tests, on the CPU, without network
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: setup  ## the tests that take seconds
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+check: setup  ## lint, format, types, import layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+train: setup  ## train: ARGS="+experiment=sft hardware=8xv100"
+	@$(BIN)/python -m musician.train $(ARGS)
+
+eval: setup  ## MusicTheoryBench and MMLU on one checkpoint: CKPT=outputs/...
+	@$(BIN)/python -m musician.eval $(if $(CKPT),ckpt_path=$(CKPT)) $(ARGS)
+
+preprocess: setup  ## text to token ids on disk, ahead of training
+	@$(BIN)/python -m musician.preprocess $(ARGS)
+
+merge: setup  ## an adapter into its base model
+	@$(BIN)/python -m musician.merge $(if $(CKPT),ckpt_path=$(CKPT)) $(ARGS)
+
+generate: setup  ## write music with a checkpoint
+	@$(BIN)/python -m musician.generate $(if $(CKPT),ckpt_path=$(CKPT)) $(ARGS)
+
+clean:  ## remove caches and builds (outputs/ and .venv stay)
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find musician tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@[[ -n "$(PYTHON)" ]] || { echo "error: no python3 found; install Python 3.11, or make setup PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), musician needs 3.11 or newer; make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "error: $(PYTHON) has no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml constraints.txt requirements-assets.txt | $(BIN)/python
+	@echo "installing the tested versions into $(VENV): minutes the first time"
+	@DS_BUILD_OPS=0 $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r requirements-assets.txt
+	@touch $@

@@ -1,0 +1,49 @@
+"""Merge a LoRA adapter into its base: `python -m musician.merge model=outputs/sft/RUN`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from musician.launch import door
+
+
+@door("merge")
+def main(cfg: DictConfig) -> None:
+    """Open, merge, certify, write."""
+    from musician.data.canary import canaries
+    from musician.data.conversation import Document
+    from musician.errors import UserError
+    from musician.model.checkpoint import DESCRIPTION, resolve_checkpoint
+    from musician.model.merge import merge
+    from musician.restore import restore
+
+    opened = restore(cfg.model.path, cfg.model.base)
+    adapter = opened.source.adapter
+    if adapter is None:
+        raise UserError(f"merge: {cfg.model.path} is a whole model already; there is no adapter to merge")
+    output = Path(cfg.output_dir) if cfg.output_dir else Path(cfg.model.path) / "merged"
+    tune = opened.renderer.render(Document(cfg.probe))[0].input_ids.tolist()
+    certificate = merge(
+        opened.network,
+        opened.renderer.tokenizer,
+        output,
+        [*canaries(opened.renderer), tune],
+        dtype=cfg.dtype,
+        tolerance=cfg.tolerance,
+        base_model=opened.source.base,
+        adapter=str(adapter),
+    )
+    if opened.source.description:
+        shutil.copy(resolve_checkpoint(adapter.parent) / DESCRIPTION, output / DESCRIPTION)
+    print(
+        f"merged: {output} (logits differ by {certificate.max_logit_difference:.2e} at most, of "
+        f"{certificate.max_logit:.3g}; allowed {certificate.tolerance:.2e}; "
+        f"same choice at {certificate.same_argmax:.1%} of positions)"
+    )
+
+
+if __name__ == "__main__":
+    main()
