@@ -26,6 +26,12 @@ _PACKAGE = Path(__file__).resolve().parent
 #: In a checkout conf/ sits beside the package; in a wheel it is inside it.
 CONF_DIR = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
 
+_CHATTY_LOGGERS = (
+    "pytorch_lightning.utilities.rank_zero",
+    "lightning_fabric.utilities.rank_zero",
+    "matplotlib",
+)
+
 #: Set by the parent of a multi-process job: the ranks do not claim the run directory again.
 RANK_VARIABLE = "LOCAL_RANK"
 
@@ -63,13 +69,9 @@ def door(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
 
 def quieten_libraries() -> None:
     """Silence notices of libraries that say nothing about this job; their warnings and errors stay."""
-    for name in ("pytorch_lightning", "lightning_fabric", "matplotlib", "deepspeed", "DeepSpeed"):
+    for name in _CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        r".*is_gradient_checkpointing.*",
-        r".*isinstance\(treespec, LeafSpec\).*",
-        r".*anonymous setting.*",
-    ):
+    for message in (r".*is_gradient_checkpointing.*", r".*isinstance\(treespec, LeafSpec\).*"):
         warnings.filterwarnings("ignore", message=message)
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

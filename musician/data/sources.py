@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -131,7 +132,7 @@ class TuneSource:
     def families(self) -> list[str]:
         """Family key of each tune."""
         if self._families is None:
-            self._families = families([tune.text for tune in self.tunes()])
+            self._families = _families(tuple(tune.text for tune in self.tunes()))
         return self._families
 
     def identity(self) -> str:
@@ -181,6 +182,12 @@ class TuneTaskSource(TuneSource):
                 if self.tasks is None or task.name in self.tasks:
                     messages = [{"role": "user", "content": task.prompt}, {"role": "assistant", "content": task.answer}]
                     yield SourceRow({"messages": messages}, f"{tune.file} tune {tune.index} task {task.name}", family)
+
+
+@lru_cache(maxsize=4)
+def _families(texts: tuple[str, ...]) -> list[str]:
+    """Families of a list of tunes; a run's data and its benchmarks ask for the same one."""
+    return families(texts)
 
 
 def held_out_tunes(

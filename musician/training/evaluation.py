@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from musician.benchmarks.evaluate import evaluate
 from musician.benchmarks.held_out_tunes import HeldOutTunes
 from musician.data.render import Renderer
 from musician.progress import ProgressLine, show_line
+from musician.training.metrics import peak_memory_gib
 
 
 class Outcome(Protocol):
@@ -121,8 +123,16 @@ class Evaluations(Callback):
             found |= outcome.metrics() | outcome.details()
             trainer.callback_metrics.update({k: torch.tensor(v) for k, v in outcome.metrics().items()})
         self.history[step] = found
+        if trainer.is_global_zero:
+            self._write(step, found, peak_memory_gib(module.device))
         for logger in trainer.loggers:
             logger.log_metrics(found, step=step)
+
+    def _write(self, step: int, found: dict[str, float], memory: float) -> None:
+        folder = self.directory / f"step-{step:06d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {"step": step, "peak_memory_gib": memory, **found}
+        (folder / "results.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def gather_lists(items: list[Any], world_size: int) -> list[Any]:

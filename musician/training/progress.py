@@ -35,7 +35,7 @@ class StepProgress(Callback):
         total = int(trainer.estimated_stepping_batches)
         ended = trainer.global_step >= total
         due = now - self._reported >= (0.2 if sys.stderr.isatty() else self.plain_interval)
-        if not trainer.is_global_zero or not (due or ended):
+        if not trainer.is_global_zero or trainer.global_step == self._first_step or not (due or ended):
             return
         self._reported = now
         done = trainer.global_step - self._first_step

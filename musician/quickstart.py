@@ -1,0 +1,74 @@
+"""From a fresh machine to a trained, evaluated music model: `make demo`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from hydra.utils import to_absolute_path
+from omegaconf import DictConfig
+
+from musician.launch import door
+
+
+@door("quickstart")
+def main(cfg: DictConfig) -> None:
+    """Run each stage in a process of its own, then report."""
+    from musician.training.report import Report
+
+    output = Path(to_absolute_path(cfg.output_dir))
+    pretrain, sft = output / "pretrain", output / "sft"
+    started = time.monotonic()
+    train("1/5 continual pre-training on real tunes", "demo_pretrain", pretrain, cfg.budget.pretrain)
+    run_door("2/5 merging the pre-trained model", "merge", f"model={pretrain}")
+    start = f"model.name_or_path='{pretrain / 'merged'}'"
+    train("3/5 instruction tuning on tasks made from tunes", "demo_sft", sft, [start, *cfg.budget.sft])
+    run_door("4/5 merging the tuned model", "merge", f"model={sft}")
+    say("5/5 asking for a tune")
+    tune = ask(sft / "merged", cfg.prompt, cfg.budget.max_new_tokens)
+    report = Report.of(pretrain, sft, prompt=cfg.prompt, tune=tune, seconds=time.monotonic() - started)
+    report.write(output)
+    report.show(output)
+
+
+def train(title: str, experiment: str, directory: Path, overrides: Iterable[str]) -> None:
+    """Run an experiment in a directory of its own."""
+    run_door(title, "train", f"+experiment={experiment}", f"hydra.run.dir='{directory}'", *overrides)
+
+
+def run_door(title: str, module: str, *arguments: str) -> None:
+    """Run a door as a user would, its output passing through.
+
+    Raises:
+        UserError: it failed; its own message stands above.
+    """
+    from musician.errors import UserError
+
+    say(title)
+    done = subprocess.run([sys.executable, "-m", f"musician.{module}", *arguments], check=False)
+    if done.returncode:
+        command = " ".join(["python -m", f"musician.{module}", *arguments])
+        raise UserError(f"the demo stopped at '{title}' (exit status {done.returncode}); run it alone: {command}")
+
+
+def ask(model: Path, prompt: str, max_new_tokens: int) -> str:
+    """The tune that the tuned model answers."""
+    from musician.data.conversation import Message
+    from musician.inference.sampling import Sampling, answer
+    from musician.restore import restore
+
+    opened = restore(str(model))
+    sampling = Sampling(temperature=0.7, max_new_tokens=max_new_tokens)
+    return answer(opened.network, opened.renderer, [Message("user", prompt)], sampling)
+
+
+def say(title: str) -> None:
+    """Print a heading."""
+    print(f"\n== {title}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
