@@ -29,7 +29,9 @@ CONF_DIR = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf
 _CHATTY_LOGGERS = (
     "pytorch_lightning.utilities.rank_zero",
     "lightning_fabric.utilities.rank_zero",
+    "pytorch_lightning.strategies.deepspeed",
     "matplotlib",
+    "compilers",
 )
 
 #: Set by the parent of a multi-process job: the ranks do not claim the run directory again.
@@ -71,8 +73,14 @@ def quieten_libraries() -> None:
     """Silence notices of libraries that say nothing about this job; their warnings and errors stay."""
     for name in _CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (r".*is_gradient_checkpointing.*", r".*isinstance\(treespec, LeafSpec\).*"):
+    for message in (
+        r".*is_gradient_checkpointing.*",
+        r".*isinstance\(treespec, LeafSpec\).*",
+        r".*all_gather_into_tensor.*",
+    ):
         warnings.filterwarnings("ignore", message=message)
+    if not Path("/dev/nvidiactl").exists():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it found no other
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if not sys.stderr.isatty():

@@ -31,6 +31,7 @@ class StepMetrics(Callback):
         self.tokens_seen = 0
         self.seconds_training = 0.0
         self._peak = 0.0
+        self._lr = 0.0
         self._begin_step()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
@@ -43,6 +44,8 @@ class StepMetrics(Callback):
         """Begin timing with the first micro-batch of a step."""
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._begin_step()
+            # Read before the step: afterwards the schedule has moved on to the next rate.
+            self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_before_optimizer_step(self, trainer: lightning.Trainer, pl_module: Any, optimizer: Any) -> None:
         """Measure the gradient before it is clipped; DeepSpeed tells its own norm afterwards."""
@@ -85,7 +88,7 @@ class StepMetrics(Callback):
         values = {
             "train/loss": loss,
             "train/grad_norm": _engine_norm(trainer) or self._gradient_norm,
-            "train/lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "train/lr": self._lr,
             "train/tokens_per_second": tokens / seconds,
             "train/mfu": tokens / seconds * flops / self._peak if self._peak else float("nan"),
             "train/memory_gib": peak_memory_gib(module.device),

@@ -74,7 +74,7 @@ class CausalLMModule(lightning.LightningModule):
         """Log the mean over all supervised tokens of all ranks, in nats per token."""
         sums = torch.tensor(self._validation, dtype=torch.float64, device=self.device)
         total = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        self.log("val/loss", (total[0] / total[1].clamp(min=1)).float(), prog_bar=True, rank_zero_only=False)
+        self.log("val/loss", (total[0] / total[1].clamp(min=1)).float(), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW (or what was asked for) and a schedule that counts optimiser steps."""

@@ -19,6 +19,7 @@ class ZeroStrategy(DeepSpeedStrategy):
 
     Args:
         stage: ZeRO stage 1, 2 or 3. A frozen base that fits a device is better not sharded: use 1 or 2.
+        micro_batch_size: rows a device computes at once, for DeepSpeed's own log.
         offload_optimizer: keep optimiser state in CPU memory.
         offload_parameters: keep parameters in CPU memory (stage 3).
         initial_scale_power: first fp16 loss scale, as a power of two.
@@ -29,12 +30,12 @@ class ZeroStrategy(DeepSpeedStrategy):
     def __init__(
         self,
         stage: int = 2,
+        micro_batch_size: int = 1,
         offload_optimizer: bool = False,
         offload_parameters: bool = False,
         initial_scale_power: int = 16,
         loss_scale_window: int = 1000,
         min_loss_scale: float = 1.0,
-        **lightning: Any,
     ) -> None:
         super().__init__(
             stage=stage,
@@ -43,8 +44,8 @@ class ZeroStrategy(DeepSpeedStrategy):
             initial_scale_power=initial_scale_power,
             loss_scale_window=loss_scale_window,
             min_loss_scale=int(min_loss_scale),
+            logging_batch_size_per_gpu=micro_batch_size,
             exclude_frozen_parameters=True,
-            **lightning,
         )
 
     @property
