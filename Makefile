@@ -38,16 +38,16 @@ train: setup  ## train: ARGS="+experiment=sft hardware=8xv100"
 	@$(BIN)/python -m musician.train $(ARGS)
 
 eval: setup  ## MusicTheoryBench and MMLU on one checkpoint: CKPT=outputs/...
-	@$(BIN)/python -m musician.eval $(if $(CKPT),ckpt_path=$(CKPT)) $(ARGS)
+	@$(BIN)/python -m musician.eval $(if $(CKPT),model=$(CKPT)) $(ARGS)
 
 preprocess: setup  ## text to token ids on disk, ahead of training
 	@$(BIN)/python -m musician.preprocess $(ARGS)
 
 merge: setup  ## an adapter into its base model
-	@$(BIN)/python -m musician.merge $(if $(CKPT),ckpt_path=$(CKPT)) $(ARGS)
+	@$(BIN)/python -m musician.merge $(if $(CKPT),model=$(CKPT)) $(ARGS)
 
 generate: setup  ## write music with a checkpoint
-	@$(BIN)/python -m musician.generate $(if $(CKPT),ckpt_path=$(CKPT)) $(ARGS)
+	@$(BIN)/python -m musician.generate $(if $(CKPT),model=$(CKPT)) $(ARGS)
 
 clean:  ## remove caches and builds (outputs/ and .venv stay)
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -15,11 +15,11 @@ from musician.launch import door
 @door("eval")
 def main(cfg: DictConfig) -> None:
     """Open the model, run each benchmark, write and print the results."""
+    from musician.benchmarks.run import run_benchmark, summary
     from musician.errors import UserError
     from musician.hardware import best_device
     from musician.model.checkpoint import newest_run
     from musician.restore import restore
-    from musician.training.evaluation import run_benchmark, summary
 
     benchmarks, missing = load_benchmarks(cfg.benchmark)
     if not benchmarks:

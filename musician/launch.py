@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -69,6 +70,17 @@ def door(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
     return decorate
 
 
+def discard_empty_output() -> None:
+    """Remove the output directory that Hydra made for a job that ended before it wrote anything."""
+    if not HydraConfig.initialized() or is_child_rank():
+        return
+    job = HydraConfig.get()
+    output = Path(job.runtime.output_dir)
+    own = {job.output_subdir, f"{job.job.name}.log", ".lock"}
+    if job.output_subdir and output.is_dir() and {entry.name for entry in output.iterdir()} <= own:
+        shutil.rmtree(output)
+
+
 def quieten_libraries() -> None:
     """Silence notices of libraries that say nothing about this job; their warnings and errors stay."""
     for name in _CHATTY_LOGGERS:
@@ -109,6 +121,7 @@ def _in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments)
         except (UserError, HydraException, OmegaConfBaseException) as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
+            discard_empty_output()
             raise SystemExit(1) from None
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -136,7 +149,7 @@ def one_line(error: BaseException) -> str:
         return f"config: there is no key '{path}'{nearest(key, names)}; it has {names}"
     if "Could not find '" in text:
         group, _, option = text.split("Could not find '")[1].split("'")[0].rpartition("/")
-        options = sorted(file.stem for file in (CONF_DIR / group).glob("*.yaml"))
+        options = sorted(file.stem for file in (CONF_DIR / group).glob("[!_]*.yaml"))
         if options:
             return f"config: {group} has no option '{option}'{nearest(option, options)}; it has {options}"
     return text

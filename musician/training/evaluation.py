@@ -3,55 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from musician.benchmarks.evaluate import evaluate
-from musician.benchmarks.held_out_tunes import HeldOutTunes
+from musician.benchmarks.run import run_benchmark, summary
 from musician.data.render import Renderer
-from musician.progress import ProgressLine, show_line
+from musician.progress import show_line
 from musician.training.metrics import peak_memory_gib
-
-
-class Outcome(Protocol):
-    """What a benchmark found."""
-
-    @property
-    def benchmark(self) -> str:
-        """Name of the benchmark."""
-        ...
-
-    def metrics(self) -> dict[str, float]:
-        """Return the values for a dashboard."""
-        ...
-
-    def details(self) -> dict[str, float]:
-        """Return counts and intervals."""
-        ...
-
-
-def run_benchmark(
-    benchmark: Any,
-    network: torch.nn.Module,
-    renderer: Renderer,
-    records: Path | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-    gather: Callable[[list[Any]], list[Any]] | None = None,
-) -> Outcome:
-    """Run one benchmark, of questions or of held-out tunes, showing progress on rank 0."""
-    shared: dict[str, Any] = {"rank": rank, "world_size": world_size, "gather": gather}
-    with ProgressLine(benchmark.name, enabled=rank == 0) as line:
-        if isinstance(benchmark, HeldOutTunes):
-            return benchmark.measure(network, renderer, on_progress=line.update, **shared)
-        path = records / benchmark.name / "predictions.jsonl" if records else None
-        return evaluate(benchmark, network, renderer.tokenizer, records_path=path, on_progress=line.update, **shared)
 
 
 class Evaluations(Callback):
@@ -142,14 +106,3 @@ def gather_lists(items: list[Any], world_size: int) -> list[Any]:
     lists: list[Any] = [None] * world_size
     torch.distributed.all_gather_object(lists, items)
     return [item for part in lists for item in part]
-
-
-def summary(outcome: Outcome) -> str:
-    """One line for the console: each metric, with its 95 % interval where it has one."""
-    details = outcome.details()
-    parts = []
-    for name, value in outcome.metrics().items():
-        low, high = details.get(f"{name}/ci95_low"), details.get(f"{name}/ci95_high")
-        interval = f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
-        parts.append(f"{name.removeprefix('eval/')} {value:.3f}{interval}")
-    return "; ".join(parts)
