@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
@@ -24,6 +25,8 @@ def main(cfg: DictConfig) -> float | None:
 
     from musician.training.record import RunDirectory
 
+    if Path(cfg.model.name_or_path).is_dir():
+        cfg.model.name_or_path = str(Path(cfg.model.name_or_path).resolve())  # a checkpoint remembers it
     resume = resolve_resume(cfg.ckpt_path)
     run = None if is_child_rank() else RunDirectory(cfg.output_dir, resume=resume is not None)
     try:
@@ -81,8 +84,6 @@ def resolve_resume(ckpt_path: str | None) -> str | None:
     """Lightning's state file of the checkpoint that a user means; the last one of a run directory."""
     if ckpt_path is None:
         return None
-    from pathlib import Path
-
     from musician.model.checkpoint import resolve_checkpoint
 
     last = Path(ckpt_path).expanduser() / "checkpoints" / "last"

@@ -72,10 +72,15 @@ class PreparedSplit:
 
         dataset = datasets.load_from_disk(str(directory))
         table = dataset.data
+        self.directory = directory
         self.pad_id = pad_id
         self._ids = ListColumn(table.column("input_ids"))
         self._turns = ListColumn(table.column("turn_lengths"))
         self._prompts = table.column("prompt_length").to_numpy()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker process maps the same file instead of receiving a copy of the tokens.
+        return type(self), (self.directory, self.pad_id)
 
     def __len__(self) -> int:
         return len(self._ids)
