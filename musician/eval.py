@@ -48,6 +48,8 @@ def load_benchmarks(nodes: DictConfig) -> tuple[list[Any], list[str]]:
 
     loaded, missing = [], []
     for name, node in nodes.items():
+        if "_target_" not in node:
+            continue
         try:
             loaded.append(instantiate(node))
         except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -100,11 +101,23 @@ class Hardware:
             UserError: naming the option or the pin that fits.
         """
         architecture = f"sm_{capability[0]}{capability[1]}"
-        if architecture not in architectures:
+        if not any(runs_on(built, capability) for built in architectures):
             pin = self.torch_pin or "a build of torch with its architecture"
             raise UserError(f"this torch has no kernels for {name} ({architecture}); install {pin}")
         if "bf16" in self.precision and capability < BF16_CAPABILITY:
             raise UserError(f"hardware.precision={self.precision}: {name} ({architecture}) has no bf16; use 16-mixed")
+
+
+def runs_on(architecture: str, capability: tuple[int, int]) -> bool:
+    """Whether code built for an architecture runs on a card.
+
+    Machine code (`sm_86`) needs the same major version and no newer minor; `compute_86` is compiled for newer cards.
+    """
+    built = re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", architecture)
+    if built is None:
+        return False
+    version = int(built[2]), int(built[3])
+    return version <= capability and (built[1] == "compute" or version[0] == capability[0])
 
 
 def best_device() -> tuple[str, str]:

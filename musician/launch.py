@@ -16,7 +16,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.utils import get_object
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -35,8 +35,8 @@ _CHATTY_LOGGERS = (
     "compilers",
 )
 
-#: Set by the parent of a multi-process job: the ranks do not claim the run directory again.
-RANK_VARIABLE = "LOCAL_RANK"
+#: Set for the processes of a job; only its first one claims the run directory and speaks.
+_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 
 
 def door(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -61,7 +61,7 @@ def door(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
 
         @wraps(main)
         def run() -> None:
-            sys.argv[1:] = [spell_model_path(argument, config_name) for argument in sys.argv[1:]]
+            sys.argv[1:] = [spell_override(argument, config_name) for argument in sys.argv[1:]]
             os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own version and exits
             (application if wants_traceback else _in_one_line(application))()
 
@@ -100,12 +100,15 @@ def quieten_libraries() -> None:
         os.environ.setdefault("TQDM_DISABLE", "1")
 
 
-def spell_model_path(argument: str, config_name: str) -> str:
-    """Turn `model=PATH` into `model.path='PATH'` for the doors that take a finished model.
+def spell_override(argument: str, config_name: str) -> str:
+    """Turn what users naturally write into what Hydra takes.
 
-    `model` is also the group of models to train, and Hydra takes `model=` for the choice of an option of it.
+    `lora=null` chooses the option `none`. For the doors that take a finished model, `model=PATH` sets `model.path`:
+    `model` is also the group of models to train, and Hydra would look for an option of that name.
     """
     key, equals, value = argument.partition("=")
+    if value == "null" and (CONF_DIR / key / "none.yaml").is_file():
+        return f"{key}=none"
     primary = OmegaConf.load(CONF_DIR / f"{config_name}.yaml")
     takes_path = OmegaConf.is_dict(primary) and "model" in primary
     if not takes_path or key != "model" or not equals:
@@ -177,6 +180,14 @@ def check_keys(cfg: DictConfig, primary: str) -> None:
             _check_node(value, str(key), schemas)
 
 
+def build_selected(nodes: Mapping[Any, Any]) -> dict[str, Any]:
+    """Instantiate the chosen options of a group that takes several, such as `benchmark`.
+
+    An experiment may set keys of an option that the command line then leaves out; what remains of it has no `_target_`.
+    """
+    return {str(name): instantiate(node) for name, node in nodes.items() if "_target_" in node}
+
+
 def pin_ranks(module: str) -> None:
     """Make Lightning start the other ranks of this job with this job's own command.
 
@@ -210,8 +221,8 @@ def rank_command(module: str, local_rank: int) -> list[str]:
 
 
 def is_child_rank() -> bool:
-    """Whether another process of this job started this one."""
-    return int(os.environ.get(RANK_VARIABLE, "0")) > 0
+    """Whether this process is not the first of its job, whoever started it: Lightning, torchrun or SLURM."""
+    return any(int(os.environ.get(name) or 0) > 0 for name in _RANK_VARIABLES)
 
 
 def _check_node(node: Mapping[Any, Any], path: str, schemas: list[Any]) -> None:

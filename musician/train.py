@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from musician.launch import door, is_child_rank, pin_ranks
+from musician.launch import build_selected, door, is_child_rank, pin_ranks
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -53,18 +53,18 @@ def fit(cfg: DictConfig, hardware: Any, accumulation: int, resume: Any, run: Any
         cfg.global_batch_size, hardware.micro_batch_size, hardware.workers_per_rank, hardware.accelerator == "gpu"
     )
     datamodule.setup()
-    benchmarks = {name: instantiate(node) for name, node in cfg.benchmark.items()}
+    benchmarks = build_selected(cfg.benchmark)
 
     network = instantiate(cfg.model.network)
     check_vocabulary(network, tokenizer)
-    network = attach_lora(network, instantiate(cfg.get("lora")))
+    network = attach_lora(network, build_selected({"lora": cfg.get("lora") or {}}).get("lora"))
     module = instantiate(cfg.module, network=network, optimizer=instantiate(cfg.optimizer))
     facts = describe(cfg, renderer, datamodule)
     trainer = instantiate(
         cfg.trainer,
         accumulate_grad_batches=accumulation,
         callbacks=build_callbacks(cfg, benchmarks, renderer, facts),
-        logger=list(instantiate(cfg.logger).values()),
+        logger=list(build_selected(cfg.logger).values()),
     )
     if run is not None:
         config = OmegaConf.to_container(cfg, resolve=True)
@@ -96,7 +96,7 @@ def build_callbacks(cfg: DictConfig, benchmarks: dict[str, Any], renderer: Any, 
         "evaluations": {"benchmarks": benchmarks, "renderer": renderer},
         "checkpoints": {"tokenizer": renderer.tokenizer, "description": facts},
     }
-    callbacks = {name: instantiate(node) for name, node in cfg.callbacks.items()}
+    callbacks = build_selected(cfg.callbacks)
     return [callback(**known[name]) if name in known else callback for name, callback in callbacks.items()]
 
 

@@ -67,7 +67,7 @@ def read_row(row: Mapping[str, Any], text_field: str = "text") -> Row:
         return Document(_text(row, text_field))
     raise UserError(
         f"no column '{text_field}', 'messages' or 'instruction'+'output'; found {sorted(map(str, row))}; "
-        "name the text column with data.source.text_field"
+        "name the text column with data.text_field"
     )
 
 

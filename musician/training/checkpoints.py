@@ -52,7 +52,9 @@ class Checkpoints(Checkpoint):
         self._last_saved = -1
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
-        """Save every so many optimiser steps."""
+        """Save every so many optimiser steps; the end of an epoch waits for its validation."""
+        if trainer.fit_loop.batch_idx + 1 >= trainer.num_training_batches:
+            return
         at_boundary = (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if self.every_n_steps and at_boundary and trainer.global_step % self.every_n_steps == 0:
             self.save(trainer, pl_module)

@@ -95,7 +95,7 @@ class TokenDataModule(lightning.LightningDataModule):
         if self.data.meta["renderer"] != self.renderer.identity():
             raise UserError(
                 f"data {self.path}: was rendered with another template or policy ({self.data.meta['template']}); "
-                "preprocess again, or set data.renderer as it was then"
+                "preprocess again, or set model.renderer as it was then"
             )
         train = self.data.split("train")
         assert train is not None, "prepare() refuses to write data without a training split"

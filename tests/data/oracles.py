@@ -23,9 +23,21 @@ def _byte_of_character() -> dict[str, int]:
 _BYTE = _byte_of_character()
 
 
+def _is_sentencepiece(tokenizer) -> bool:
+    return tokenizer.backend_tokenizer.token_to_id("<0x0A>") is not None
+
+
+def without_unknown_bytes(tokenizer, text: str) -> bytes:
+    """What a tokenizer can say of a text: SmolLM2's has no token for some rare bytes, and drops them."""
+    if _is_sentencepiece(tokenizer):
+        return text.encode()
+    known = {byte for character, byte in _BYTE.items() if tokenizer.backend_tokenizer.token_to_id(character) is not None}
+    return bytes(byte for byte in text.encode() if byte in known)
+
+
 def spell(tokenizer, ids) -> list[bytes | int]:
     """The bytes of each token, by the rules of byte-level BPE or SentencePiece; special tokens stay ids."""
-    sentencepiece = tokenizer.backend_tokenizer.token_to_id("<0x0A>") is not None
+    sentencepiece = _is_sentencepiece(tokenizer)
     spelled: list[bytes | int] = []
     for index, token in zip(ids, tokenizer.convert_ids_to_tokens([int(i) for i in ids]), strict=True):
         if int(index) in tokenizer.all_special_ids:
@@ -71,14 +83,14 @@ def _turn(template: str, role: str, text: str, continues: bool) -> list[tuple[st
     return [*before, *opening, (None, text, answers), (EOS, "", answers), *after]
 
 
-def flatten_layout(parts, bos_id: int, eos_id: int) -> list[tuple[int, bool]]:
+def flatten_layout(parts, tokenizer) -> list[tuple[int, bool]]:
     """One (byte, supervised) for each byte of text, one (-1 - id, supervised) for each special token."""
     flat: list[tuple[int, bool]] = []
     for special, text, supervised in parts:
         if special is None:
-            flat += [(byte, supervised) for byte in text.encode()]
+            flat += [(byte, supervised) for byte in without_unknown_bytes(tokenizer, text)]
         else:
-            flat.append((-1 - (bos_id if special == BOS else eos_id), supervised))
+            flat.append((-1 - (tokenizer.bos_token_id if special == BOS else tokenizer.eos_token_id), supervised))
     return flat
 
 

@@ -11,7 +11,7 @@ from musician.data.render import Renderer
 from musician.data.template import ChatTemplate, find_template
 from musician.errors import UserError
 
-from .oracles import TRICKY, contents, conversations, flatten_layout, flatten_tokens, layout, spell
+from .oracles import TRICKY, contents, conversations, flatten_layout, flatten_tokens, layout, spell, without_unknown_bytes
 
 settings.register_profile("renderer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 examples = settings(settings.get_profile("renderer"), max_examples=100)
@@ -55,7 +55,7 @@ def test_a_conversation_is_its_layout_byte_for_byte_and_mask_for_mask(each_rende
     wants_bos = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
     expected = layout(each_renderer.template.name, conversation.messages, wants_bos)
     found = flatten_tokens(spell(tokenizer, item.input_ids), item.supervised())
-    assert found == flatten_layout(expected, tokenizer.bos_token_id, tokenizer.eos_token_id)
+    assert found == flatten_layout(expected, tokenizer)
 
 
 @examples
@@ -120,6 +120,7 @@ def test_golden_mask(name, request):
 @examples
 @given(content=contents, question=contents)
 def test_what_was_trained_as_an_answer_is_read_back_verbatim(each_renderer, content, question):
+    assume(without_unknown_bytes(each_renderer.tokenizer, content) == content.encode())
     item = rendered(each_renderer, Conversation((Message("user", question), Message("assistant", content))))
     answer = item.input_ids[item.supervised()].tolist()
     assert each_renderer.read_answer(answer) == content
@@ -137,14 +138,17 @@ PROMPTS = st.text("abc |\n♯", min_size=8, max_size=60).map("Q{}Z".format)
 
 
 def opening_length(renderer):
-    """Tokens before the user's text: everything whose text, taken together, is the opening of a user turn."""
+    """Tokens before the user's text: everything whose text, taken together, is the opening of a user turn.
+
+    And tokens before the template's segment with the text, which in chatml begins with the rest of the opening.
+    """
     opening = {"human_assistant": b" Human:", "chatmusician": b" Human:", "chatml": b"user\n"}[renderer.template.name]
     ids = renderer.prompt_ids([Message("user", "x")])
     text = b""
     for count, token in enumerate(spell(renderer.tokenizer, ids), 1):
         text += token if isinstance(token, bytes) else b""
         if text == opening:
-            return count
+            return count, (1 if renderer.template.name == "chatml" else count)
     raise AssertionError(f"no tokens spell {opening!r}")
 
 
@@ -155,9 +159,9 @@ def test_shortening_keeps_turn_markers_and_both_ends_of_the_question(each_render
     conversation = Conversation((Message("user", question), Message("assistant", answer)))
     whole = rendered(each_renderer, conversation)
     ids, eos = whole.input_ids.tolist(), each_renderer.tokenizer.eos_token_id
-    start = opening_length(each_renderer)
+    start, segment = opening_length(each_renderer)
     end_of_question, end_of_prompt = ids.index(eos), whole.prompt_length
-    least = end_of_prompt - (end_of_question - start) + 2
+    least = end_of_prompt - (end_of_question - start) + 2 + (start - segment)
     max_length = data.draw(st.integers(-(-least * 4 // 3) + 1, len(ids) + 3))
 
     item = rendered(each_renderer, conversation, max_length)
@@ -168,13 +172,23 @@ def test_shortening_keeps_turn_markers_and_both_ends_of_the_question(each_render
     tail = ids[end_of_question - 1 : end_of_prompt]
     assert cut[item.prompt_length - len(tail) : item.prompt_length] == tail, "its last token and the markers after it"
     removed = end_of_prompt - item.prompt_length
-    head = (end_of_question - start - removed + 1) // 2
-    assert cut[: item.prompt_length] == ids[: start + head] + ids[start + head + removed : end_of_prompt]
+    head = segment + (end_of_question - segment - removed + 1) // 2
+    assert cut[: item.prompt_length] == ids[:head] + ids[head + removed : end_of_prompt], "the middle is what went"
     assert runs(item.supervised()) == [(item.prompt_length, len(cut))]
     assert kept_answer == ids[end_of_prompt : end_of_prompt + len(kept_answer)]
     assert kept_answer.count(eos) == (len(kept_answer) == len(ids) - end_of_prompt), "EOS only after a whole answer"
     expected = [("user text", removed > 0), ("answer", len(kept_answer) < len(ids) - end_of_prompt)]
     assert item.cuts == tuple(what for what, happened in expected if happened)
+
+
+@pytest.mark.xfail(strict=True, reason="render.py _shorten cuts 'user\\n' of chatml as if it were the user's text")
+def test_the_opening_of_a_chatml_turn_is_no_part_of_what_is_cut(smollm2_tokenizer):
+    """B3."""
+    renderer = Renderer(smollm2_tokenizer, "chatml")
+    conversation = Conversation((Message("user", "one two three four five six"), Message("assistant", "G")))
+    lengths = range(12, len(rendered(renderer, conversation).input_ids))
+    shortened = [spell(smollm2_tokenizer, rendered(renderer, conversation, length).input_ids) for length in lengths]
+    assert all(spelled[1:3] == [b"user", b"\n"] for spelled in shortened)
 
 
 def test_a_question_is_shortened_to_three_quarters_at_most(byte_renderer):
