@@ -125,6 +125,14 @@ def options(group):
     return sorted(file.stem for file in (CONF / group).glob("[!_]*.yaml"))
 
 
+def one_job(arguments):
+    """The first job of a command line, without what only shows it: `-m lora.r=2,4 --cfg job` becomes `lora.r=2`."""
+    kept = [word for word in arguments if word not in ("-m", "--multirun", "--cfg", "job", "--resolve", "...")]
+    if len(set(arguments) & {"-m", "--multirun"}):
+        kept = [word if "[" in word else word.partition(",")[0] for word in kept]
+    return kept
+
+
 def write_jsonl(path, rows):
     """Write rows and return the path."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -134,7 +142,9 @@ def write_jsonl(path, rows):
 def tune(index):
     """A little tune, each index of a family of its own."""
     steps = "CDEFGABcdefgab"
-    bars = "|".join("".join(steps[(index * 5 + bar * (index + 3) + beat * beat) % 14] for beat in range(6)) for bar in range(4))
+    bars = "|".join(
+        "".join(steps[(index * 5 + bar * (index + 3) + beat * beat) % 14] for beat in range(6)) for bar in range(4)
+    )
     return f"X:{index}\nT:Tune {index}\nM:6/8\nL:1/8\nK:G\n{bars}|\n"
 
 

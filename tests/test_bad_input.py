@@ -22,7 +22,6 @@ from doors import (
     write_jsonl,
 )
 
-
 QUESTIONLESS = [override for override in TINY if override not in FOUR_QUESTIONS]
 
 
@@ -121,9 +120,7 @@ def test_rows_without_content_are_counted_and_not_trained_on(tmp_path):
 
 @pytest.mark.parametrize("door", ["preprocess", "train"])
 def test_a_hub_data_set_without_network_says_what_to_do(job, tmp_path, door):
-    outcome = (
-        job("data.source.path=owner/name") if door == "train" else preprocess(tmp_path, *reading("owner/name"))
-    )
+    outcome = job("data.source.path=owner/name") if door == "train" else preprocess(tmp_path, *reading("owner/name"))
     assert_refused(outcome, "owner/name", "cannot be loaded", "data.source.path")
 
 
@@ -241,9 +238,13 @@ def test_a_checkpoint_to_continue_from_that_is_none(job, tmp_path, path):
 def test_a_benchmark_without_data_says_what_is_missing_and_where_to_get_it(finished):
     outcome = call("eval", "model=run", "benchmark=[mmlu]", "benchmark.mmlu.data_dir=nowhere", cwd=finished)
     assert_refused(outcome, "mmlu", "nowhere", "https://")
-    assert_refused(call("eval", "model=run", "benchmark=[mmlu]", cwd=finished), "mmlu", "cais/mmlu", "data_dir", "hf download")
     assert_refused(
-        call("eval", "model=run", "benchmark=[music_theory_bench]", cwd=finished), "m-a-p/MusicTheoryBench", "hf download"
+        call("eval", "model=run", "benchmark=[mmlu]", cwd=finished), "mmlu", "cais/mmlu", "data_dir", "hf download"
+    )
+    assert_refused(
+        call("eval", "model=run", "benchmark=[music_theory_bench]", cwd=finished),
+        "m-a-p/MusicTheoryBench",
+        "hf download",
     )
 
 
@@ -482,6 +483,8 @@ def test_a_weight_that_is_infinite_is_found_at_the_first_step(job, tmp_path, mon
 
 
 @pytest.mark.xfail(strict=True, reason="nothing compares a value with its kind in conf/ or the signature: a traceback")
-@pytest.mark.parametrize("override", ["global_batch_size=many", "hardware.devices=two", "optimizer.lr=fast", "lora.r=x"])
+@pytest.mark.parametrize(
+    "override", ["global_batch_size=many", "hardware.devices=two", "optimizer.lr=fast", "lora.r=x"]
+)
 def test_a_value_of_the_wrong_kind_is_named(job, override):
     assert_refused(job(override), *override.split("="))

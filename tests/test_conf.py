@@ -42,7 +42,6 @@ def choices():
             for option in options(group):
                 yield door, f"{group}=[{option}]" if is_list else f"{group}={option}"
     yield from (("train", f"+{group}={option}") for group in ("experiment", "sweep") for option in options(group))
-    yield "train", "~lora"
 
 
 def nodes(tree, path=""):
@@ -112,7 +111,9 @@ def test_every_option_of_every_group_composes_and_binds():
         check_keys(config, door)
         targets |= bind_all(config)
     on_disk = {node["_target_"] for file in CONF.rglob("*.yaml") for _, node in nodes(plain(OmegaConf.load(file)))}
-    on_disk |= {n["_target_"] for f in (ROOT / "experiments").glob("*.yaml") for _, n in nodes(plain(OmegaConf.load(f)))}
+    on_disk |= {
+        n["_target_"] for f in (ROOT / "experiments").glob("*.yaml") for _, n in nodes(plain(OmegaConf.load(f)))
+    }
     assert targets == on_disk, "a target on disk was never composed"
     assert len(tried) > 40
     assert len(targets) > 20
@@ -153,7 +154,9 @@ def test_the_binding_above_can_fail(node, why):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_hardware_changes_the_machine_and_not_the_science(experiment):
-    configs = {m: plain(composed("train", f"+experiment={experiment}", f"hardware={m}"), resolve=True) for m in MACHINES}
+    configs = {
+        m: plain(composed("train", f"+experiment={experiment}", f"hardware={m}"), resolve=True) for m in MACHINES
+    }
     machine_only = {
         "hardware": None,
         "model": {"network": ["dtype", "attn_implementation", "gradient_checkpointing"]},
@@ -181,7 +184,13 @@ def without(tree, removed):
 
 @pytest.mark.parametrize(
     ("experiment", "machine"),
-    [("pretrain", "16xa800"), ("pretrain", "8xv100"), ("sft", "8xv100"), ("sft", "1xh200"), *product(EXPERIMENTS, ["cpu"])],
+    [
+        ("pretrain", "16xa800"),
+        ("pretrain", "8xv100"),
+        ("sft", "8xv100"),
+        ("sft", "1xh200"),
+        *product(EXPERIMENTS, ["cpu"]),
+    ],
 )
 def test_what_the_ranks_accumulate_makes_up_the_global_batch(experiment, machine):
     from hydra.utils import instantiate

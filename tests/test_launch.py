@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from musician.errors import UserError, nearest
-from musician.launch import is_child_rank, one_line, rank_command, spell_model_path
+from musician.launch import is_child_rank, one_line, rank_command, spell_override
 
 
 class Jobs:
@@ -101,16 +101,34 @@ def test_a_rank_finds_an_experiment_of_the_users_own_folder(jobs):
     check_replay(jobs, parent)
 
 
-def test_only_rank_0_claims_the_run_directory(monkeypatch):
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert not is_child_rank()
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    assert not is_child_rank()
-    monkeypatch.setenv("LOCAL_RANK", "3")
-    assert is_child_rank()
+RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
 
 
-PATHS = ["outputs/sft/run", "with space", "a=b", "a,b", "it's", 'the "best"', "[1]", "{x}", "(y)", "~/m", "#1", "ä♪", "-x"]
+@pytest.mark.parametrize("variable", RANKS)
+@pytest.mark.parametrize(("value", "is_child"), [("0", False), ("", False), ("3", True)])
+def test_only_rank_0_claims_the_run_directory_whoever_started_it(monkeypatch, variable, value, is_child):
+    for name in RANKS:
+        monkeypatch.delenv(name, raising=False)
+    assert not is_child_rank()
+    monkeypatch.setenv(variable, value)
+    assert is_child_rank() == is_child
+
+
+PATHS = [
+    "outputs/sft/run",
+    "with space",
+    "a=b",
+    "a,b",
+    "it's",
+    'the "best"',
+    "[1]",
+    "{x}",
+    "(y)",
+    "~/m",
+    "#1",
+    "ä♪",
+    "-x",
+]
 
 
 def read_override(argument):
@@ -121,35 +139,43 @@ def read_override(argument):
 
 
 ENDS_IN_A_BACKSLASH = pytest.param(
-    "ends in \\", marks=pytest.mark.xfail(strict=True, reason="spell_model_path does not double a closing backslash")
+    "ends in \\", marks=pytest.mark.xfail(strict=True, reason="spell_override does not double a closing backslash")
 )
 
 
 @pytest.mark.parametrize("path", [*PATHS, "back\\slash", ENDS_IN_A_BACKSLASH])
 @pytest.mark.parametrize("door", ["eval", "merge", "generate"])
 def test_model_is_a_path_for_the_doors_that_take_a_finished_model(door, path):
-    assert read_override(spell_model_path(f"model={path}", door)) == ("model.path", path)
+    assert read_override(spell_override(f"model={path}", door)) == ("model.path", path)
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1))
 def test_any_path_that_begins_with_a_letter_reaches_the_config_as_it_is(path):
     path = f"m{path}m".replace("${", "$").replace("\\'", "'")  # an interpolation is one on purpose
-    assert read_override(spell_model_path(f"model={path}", "eval")) == ("model.path", path)
+    assert read_override(spell_override(f"model={path}", "eval")) == ("model.path", path)
 
 
 @pytest.mark.parametrize("quoted", ["'a b'", '"a b"'])
 def test_a_path_that_is_already_quoted_for_hydra_stays(quoted):
-    assert read_override(spell_model_path(f"model={quoted}", "eval")) == ("model.path", "a b")
+    assert read_override(spell_override(f"model={quoted}", "eval")) == ("model.path", "a b")
 
 
-@pytest.mark.parametrize("argument", ["model.path=x", "model.base=x", "models=x", "+model=x", "outputs=x", "model", "-m"])
+@pytest.mark.parametrize(
+    "argument", ["model.path=x", "model.base=x", "models=x", "+model=x", "outputs=x", "model", "-m"]
+)
 def test_other_arguments_are_left_alone(argument):
-    assert spell_model_path(argument, "eval") == argument
+    assert spell_override(argument, "eval") == argument
 
 
 @pytest.mark.parametrize("door", ["train", "preprocess"])
 def test_model_chooses_an_option_for_the_doors_that_make_a_model(door):
-    assert spell_model_path("model=tiny", door) == "model=tiny"
+    assert spell_override("model=tiny", door) == "model=tiny"
+
+
+def test_no_adapter_is_written_as_one_would_say_it():
+    assert spell_override("lora=null", "train") == "lora=none"
+    assert spell_override("ckpt_path=null", "train") == "ckpt_path=null"
+    assert spell_override("optimizer=null", "train") == "optimizer=null"
 
 
 def refuse():

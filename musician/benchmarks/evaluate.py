@@ -44,7 +44,7 @@ def evaluate(
         benchmark: what to ask; every rank must have loaded the same questions.
         network: a causal LM, also wrapped by peft.
         tokenizer: its tokenizer.
-        scorer: batch sizes, window, audit; None for the defaults.
+        scorer: method, batch sizes, window; None for the defaults.
         rank: this process.
         world_size: number of processes.
         gather: takes this rank's list, returns the concatenation of all ranks' lists on every rank.

@@ -2,8 +2,8 @@
 
 OpenCompass' rule is the lowest mean negative log-likelihood of the whole prompt, ties to the earlier letter. When the
 four versions of a prompt differ only in their last id, everything before it cancels, and the ranking is that of four
-log-probabilities in ONE row of logits: one forward instead of four. Where a tokenizer breaks that premise, the question
-is scored by the rule itself, and counted.
+log-probabilities in ONE row of logits: one forward instead of four. What prompts share, such as examples, runs
+once. Where a tokenizer breaks the premise, the question is scored by the rule itself, and counted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from torch import nn
 from musician.benchmarks.encoding import EncodedPrompt, PromptEncoder
 from musician.benchmarks.forward import Row, score_rows
 from musician.benchmarks.question import LETTERS
+from musician.benchmarks.shared_prefix import Extend, Plan, Read, plan, run
 from musician.errors import UserError
 from musician.model.network import causal_lm
 
@@ -70,17 +72,21 @@ class Likelihood:
     """The scorer and its settings; the result does not depend on `batch_size`, `max_tokens` or the order of prompts.
 
     Args:
+        method: `shared` runs what prompts have in common once; `single` is one forward a question; `audit` scores the
+            four full prompts, as the original does.
         batch_size: most sequences in a forward.
         max_tokens: most tokens in a forward, padding included; a longer single sequence goes alone.
         max_length: the model's window in tokens; None for the smaller of `max_position_embeddings` and 2048.
-        audit: score four full prompts for each question, as the original does.
+        packed_tokens: most tokens in a packed forward of the `shared` method; None for 512 on a CPU (attention among
+            strangers costs more there than the forwards it saves), 4096 elsewhere.
         device: where the ids go; None for the device of the network's parameters.
     """
 
+    method: Literal["shared", "single", "audit"] = "shared"
     batch_size: int = 16
     max_tokens: int = 16384
     max_length: int | None = None
-    audit: bool = False
+    packed_tokens: int | None = None
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -117,25 +123,45 @@ class Likelihood:
         """
         rows = [row for prompt in prompts for row in self._rows(prompt)]
         device = torch.device(self.device) if self.device else next(network.parameters()).device
-        batches = plan_batches(rows, self.batch_size, self.max_tokens)
-        idle = agree(len(batches)) - len(batches) if agree else 0
+        shared = self._plan(rows, device)
+        rest = shared.alone if self.method == "shared" else range(len(rows))
+        batches = [
+            [rest[i] for i in batch]
+            for batch in plan_batches([rows[i] for i in rest], self.batch_size, self.max_tokens)
+        ]
+        forwards = len(shared.steps) + len(batches)
+        idle = agree(forwards) - forwards if agree else 0
         results: list[list[float]] = [[] for _ in rows]
         done = 0
         # Not inference_mode: what it allocates (rotary caches, ZeRO-3's gathered weights) could not be trained with.
         with evaluating(network), torch.no_grad():
-            for batch in batches:
-                for position, result in zip(batch, score_rows(network, [rows[i] for i in batch], device), strict=True):
+            single = ((batch, score_rows(network, [rows[i] for i in batch], device)) for batch in batches)
+            for positions, numbers in chain(run(network, rows, shared.steps, device), single):
+                for position, result in zip(positions, numbers, strict=True):
                     results[position] = result
-                done += len(batch)
+                done += len(positions)
                 if on_progress:
                     on_progress(done, len(rows))
             for _ in range(idle):
                 score_rows(network, [Row.idle()], device)
         return self._collect(prompts, iter(results))
 
+    def _plan(self, rows: Sequence[Row], device: torch.device) -> Plan:
+        """What runs once; whole rows, which the premise excludes, always run alone."""
+        if self.method != "shared":
+            return Plan((), ())
+        letters = [i for i, row in enumerate(rows) if row.letters]
+        made = plan([rows[i] for i in letters], self.packed_tokens or (512 if device.type == "cpu" else 4096))
+        steps = [
+            step if isinstance(step, Extend) else Read(step.depth, tuple(letters[i] for i in step.rows))
+            for step in made.steps
+        ]
+        whole = [i for i, row in enumerate(rows) if not row.letters]
+        return Plan(tuple(steps), (*(letters[i] for i in made.alone), *whole))
+
     def _rows(self, prompt: EncodedPrompt) -> list[Row]:
         """Return the sequences to run for a prompt: its prefix, or its four versions."""
-        if prompt.differs_in_one_id and not self.audit:
+        if prompt.differs_in_one_id and self.method != "audit":
             return [Row(prompt.prefix, tuple(tail[0] for tail in prompt.tails))]
         return [Row.whole(prompt.prefix, tail) for tail in prompt.tails]
 
@@ -143,12 +169,12 @@ class Likelihood:
         """Turn the numbers of the rows, in row order, into one `Scores` for each prompt."""
         scores = []
         for prompt in prompts:
-            if prompt.differs_in_one_id and not self.audit:
+            if prompt.differs_in_one_id and self.method != "audit":
                 a, b, c, d, mass = next(results)
                 scores.append(Scores((a, b, c, d), prompt.num_tokens, "letter", mass, prompt.truncated))
             else:
                 a, b, c, d = (next(results)[0] for _ in LETTERS)
-                method: Literal["full", "audit"] = "audit" if self.audit else "full"
+                method: Literal["full", "audit"] = "audit" if self.method == "audit" else "full"
                 scores.append(Scores((a, b, c, d), prompt.num_tokens, method, None, prompt.truncated))
         return scores
 

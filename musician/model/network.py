@@ -117,6 +117,40 @@ def hidden_states(network: nn.Module, input_ids: Tensor, position_ids: Tensor | 
     return body(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
 
 
+def new_cache() -> Any:
+    """An empty key/value cache for `cached_hidden_states`; `crop(-n)` forgets its last n positions."""
+    from transformers import DynamicCache
+
+    return DynamicCache()
+
+
+def cached_hidden_states(
+    network: nn.Module, input_ids: Tensor, position_ids: Tensor, cache: Any, visible: Tensor | None = None
+) -> Tensor:
+    """Run the body on tokens that follow those in a cache, which grows by them.
+
+    Args:
+        network: a causal LM, with or without a peft wrapper.
+        input_ids: `[batch, length]`.
+        position_ids: `[batch, length]`.
+        cache: from `new_cache`.
+        visible: boolean `[batch, 1, length, cached + length]`, what each token sees; None is everything before it.
+
+    Returns:
+        Final hidden states `[batch, length, width]`.
+    """
+    lm: Any = causal_lm(network)
+    mask = None
+    if visible is not None:
+        dtype = next(lm.parameters()).dtype
+        mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+        mask.masked_fill_(~visible, torch.finfo(dtype).min)
+    body = getattr(lm, lm.base_model_prefix)
+    return body(
+        input_ids=input_ids, position_ids=position_ids, attention_mask=mask, past_key_values=cache, use_cache=True
+    ).last_hidden_state
+
+
 def output_head(network: nn.Module) -> nn.Module:
     """Return the module that maps hidden states `[..., width]` to logits `[..., vocabulary]`.
 

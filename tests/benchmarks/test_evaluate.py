@@ -128,7 +128,7 @@ def test_scores_that_are_not_finite_count_as_wrong(quiz, tokenizer, tmp_path, ca
 
 
 def test_audit_is_no_fallback(quiz, tokenizer):
-    audited = evaluate(quiz, OracleLM(tokenizer), tokenizer, scorer=Likelihood(audit=True))
+    audited = evaluate(quiz, OracleLM(tokenizer), tokenizer, scorer=Likelihood(method="audit"))
     assert audited.fallbacks == 0
     assert audited.metrics() == evaluate(quiz, OracleLM(tokenizer), tokenizer).metrics()
 

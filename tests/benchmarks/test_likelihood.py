@@ -47,9 +47,9 @@ def test_oracle_finds_the_marked_answer():
     assert scores[1].num_tokens == 1 + len("22 3 Answer: A")
 
 
-@pytest.mark.parametrize("audit", [False, True])
-def test_ties_go_to_the_earlier_letter_and_are_marked(audit):
-    nothing, two_ways = score(OracleLM(TOKENIZER), TOKENIZER, ["Answer:", "24 Answer:"], audit=audit)
+@pytest.mark.parametrize("method", ["shared", "single", "audit"])
+def test_ties_go_to_the_earlier_letter_and_are_marked(method):
+    nothing, two_ways = score(OracleLM(TOKENIZER), TOKENIZER, ["Answer:", "24 Answer:"], method=method)
     assert (nothing.prediction, nothing.tie) == ("A", True)
     assert (two_ways.prediction, two_ways.tie) == ("B", True)
 
@@ -58,7 +58,7 @@ def test_ties_go_to_the_earlier_letter_and_are_marked(audit):
 @settings(max_examples=25, deadline=None)
 def test_one_forward_chooses_what_four_full_prompts_choose(seed, stems):
     network, prompts = tiny_llama(seed), [f"{stem}\nAnswer:" for stem in stems]
-    fast, slow = score(network, TOKENIZER, prompts), score(network, TOKENIZER, prompts, audit=True)
+    fast, slow = score(network, TOKENIZER, prompts), score(network, TOKENIZER, prompts, method="audit")
     for one, four, prompt in zip(fast, slow, prompts, strict=True):
         assert (one.method, four.method, one.num_tokens) == ("letter", "audit", four.num_tokens)
         best, second = sorted(one.logprobs)[-1:-3:-1]
@@ -133,7 +133,7 @@ def test_adapters_take_part(config):
                 parameter.add_(
                     torch.full_like(parameter, 0.05) * (1 + len(name) % 3) * torch.linspace(-1, 1, parameter.shape[-1])
                 )
-    for prompt, scores in zip(PROMPTS[:3], score(network, TOKENIZER, PROMPTS[:3], audit=True), strict=True):
+    for prompt, scores in zip(PROMPTS[:3], score(network, TOKENIZER, PROMPTS[:3], method="audit"), strict=True):
         assert list(scores.logprobs) == pytest.approx(reference_scores(network, TOKENIZER, prompt), abs=1e-5)
 
 
@@ -158,7 +158,7 @@ def test_a_score_that_is_not_finite_has_no_prediction():
 
 def test_progress_reaches_the_end():
     seen = []
-    scorer = Likelihood(batch_size=4)
+    scorer = Likelihood(method="single", batch_size=4)
     encoder = scorer.encoder(OracleLM(TOKENIZER), TOKENIZER)
     prompts = [encoder.encode(p) for p in PROMPTS]
     scorer.score_encoded(OracleLM(TOKENIZER), prompts, on_progress=lambda *counts: seen.append(counts))

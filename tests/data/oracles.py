@@ -31,7 +31,9 @@ def without_unknown_bytes(tokenizer, text: str) -> bytes:
     """What a tokenizer can say of a text: SmolLM2's has no token for some rare bytes, and drops them."""
     if _is_sentencepiece(tokenizer):
         return text.encode()
-    known = {byte for character, byte in _BYTE.items() if tokenizer.backend_tokenizer.token_to_id(character) is not None}
+    known = {
+        byte for character, byte in _BYTE.items() if tokenizer.backend_tokenizer.token_to_id(character) is not None
+    }
     return bytes(byte for byte in text.encode() if byte in known)
 
 

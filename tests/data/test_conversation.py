@@ -87,7 +87,7 @@ def test_a_row_of_unknown_columns_says_which_it_has_and_what_to_set():
         read_row({"abc notation": "x", "control code": "y"})
     message = str(error.value)
     assert "['abc notation', 'control code']" in message
-    assert "data.source.text_field" in message
+    assert "data.text_field" in message
     assert "\n" not in message
 
 

@@ -11,7 +11,16 @@ from musician.data.render import Renderer
 from musician.data.template import ChatTemplate, find_template
 from musician.errors import UserError
 
-from .oracles import TRICKY, contents, conversations, flatten_layout, flatten_tokens, layout, spell, without_unknown_bytes
+from .oracles import (
+    TRICKY,
+    contents,
+    conversations,
+    flatten_layout,
+    flatten_tokens,
+    layout,
+    spell,
+    without_unknown_bytes,
+)
 
 settings.register_profile("renderer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 examples = settings(settings.get_profile("renderer"), max_examples=100)
@@ -186,7 +195,7 @@ def test_the_opening_of_a_chatml_turn_is_no_part_of_what_is_cut(smollm2_tokenize
     """B3."""
     renderer = Renderer(smollm2_tokenizer, "chatml")
     conversation = Conversation((Message("user", "one two three four five six"), Message("assistant", "G")))
-    lengths = range(12, len(rendered(renderer, conversation).input_ids))
+    lengths = range(11, len(rendered(renderer, conversation).input_ids))
     shortened = [spell(smollm2_tokenizer, rendered(renderer, conversation, length).input_ids) for length in lengths]
     assert all(spelled[1:3] == [b"user", b"\n"] for spelled in shortened)
 
@@ -203,7 +212,9 @@ def test_a_question_is_shortened_to_three_quarters_at_most(byte_renderer):
 
 
 @examples
-@given(conversation=conversations(st.text("ab ", min_size=2, max_size=20), max_exchanges=4, system=False), data=st.data())
+@given(
+    conversation=conversations(st.text("ab ", min_size=2, max_size=20), max_exchanges=4, system=False), data=st.data()
+)
 def test_the_last_exchanges_go_before_anything_else_is_shortened(each_plain_renderer, conversation, data):
     """The exchanges that stay are whole; `turns` says that some went."""
     assume(len(conversation.messages) > 2)
@@ -326,11 +337,13 @@ def test_identity_follows_the_template_and_every_policy(mistral_tokenizer):
         Renderer(mistral_tokenizer, max_prompt_share=0.5),
     ]
     assert len({renderer.identity() for renderer in variants}) == len(variants)
-    assert Renderer(mistral_tokenizer, add_bos=True).identity() == variants[0].identity(), "its own default, spelled out"
+    assert Renderer(mistral_tokenizer, add_bos=True).identity() == variants[0].identity(), (
+        "its own default, spelled out"
+    )
 
 
 def test_an_unknown_template_is_answered_with_the_nearest(byte_tokenizer):
-    with pytest.raises(UserError, match="'chatlm'.*did you mean 'chatml'"):
+    with pytest.raises(UserError, match=r"'chatlm'.*did you mean 'chatml'"):
         Renderer(byte_tokenizer, "chatlm")
 
 
@@ -352,7 +365,7 @@ def test_a_template_that_needs_a_missing_token_is_refused():
 )
 def test_a_template_without_one_answer_and_its_eos_cannot_be_made(assistant):
     plain = find_template("human_assistant")
-    with pytest.raises(UserError, match="'odd'.*assistant turn"):
+    with pytest.raises(UserError, match=r"'odd'.*assistant turn"):
         ChatTemplate("odd", user=plain.user, assistant=assistant, system=plain.system)
 
 
@@ -367,5 +380,5 @@ def test_canaries_refuse_another_template_and_another_tokenizer(byte_renderer, b
     """B1: a checkpoint is not served with prompts it was not trained on."""
     expected = canaries(byte_renderer)
     for other in (Renderer(byte_tokenizer, "chatmusician"), Renderer(smollm2_tokenizer)):
-        with pytest.raises(UserError, match="run-7.*rendered"):
+        with pytest.raises(UserError, match=r"run-7.*rendered"):
             check_canaries(other, expected, "run-7")

@@ -1,4 +1,4 @@
-"""Files, folders and tunes as rows; every fault is one line that names the place, before any work is done (B15, B16)."""
+"""Files, folders and tunes as rows; every fault is one line that names the place, before any work (B15, B16)."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from musician.errors import UserError
 
 from .oracles import same_tune_in_g, tune_in_c, write_jsonl
 
-ROWS = [{"text": "X:1\nK:C\n\"Am\" C,D;\tE|"}, {"text": "naïve ♯, 五度"}, {"text": "last"}]
+ROWS = [{"text": 'X:1\nK:C\n"Am" C,D;\tE|'}, {"text": "naïve ♯, 五度"}, {"text": "last"}]
 
 
 def write(file, rows):
@@ -39,8 +39,7 @@ def write(file, rows):
 def complaint(source, recipe=Recipe()):  # noqa: B008 - frozen
     """What is said of a source on reading it whole: one line."""
     with pytest.raises(UserError) as error:
-        source.identity()
-        list(read_rows(source, recipe))
+        (source.identity(), list(read_rows(source, recipe)))
     assert "\n" not in str(error.value)
     return str(error.value)
 

@@ -94,8 +94,11 @@ def test_hash_follows_merges_their_order_and_special_tokens():
 
 def test_hash_ignores_what_a_call_left_behind(each_tokenizer):
     before = tokenizer_hash(each_tokenizer)
-    each_tokenizer(["a", "a b c d e"], padding=True, truncation=True, max_length=3)
     each_tokenizer("</s>", split_special_tokens=True)
+    each_tokenizer(["a", "a b c d e"], padding=True, truncation=True, max_length=3)
+    assert each_tokenizer.backend_tokenizer.padding is not None, "the call leaves its padding set"
+    assert tokenizer_hash(each_tokenizer) == before
+    each_tokenizer("a")
     assert tokenizer_hash(each_tokenizer) == before
 
 

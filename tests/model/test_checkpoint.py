@@ -57,7 +57,9 @@ def test_a_later_attempt_does_not_inherit_leftovers(tmp_path):
 def test_every_file_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
     order = []
     flush = module._flush
-    monkeypatch.setattr(module, "_flush", lambda path: (order.append((path.name, (tmp_path / "t").exists())), flush(path)))
+    monkeypatch.setattr(
+        module, "_flush", lambda path: (order.append((path.name, (tmp_path / "t").exists())), flush(path))
+    )
 
     def fill(folder):
         (folder / "deep").mkdir()

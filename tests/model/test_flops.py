@@ -78,9 +78,7 @@ def test_lora_costs_what_torch_counts_of_the_real_loss():
     ids = token_ids((1, length))
     with FlopCounterMode(display=False) as counter:
         summed_nll(hidden_states(network, ids), ids, output_head(network)).backward()
-    assert counter.get_total_flops() == pytest.approx(
-        length * training_flops_per_token(network, length), rel=0.12
-    )
+    assert counter.get_total_flops() == pytest.approx(length * training_flops_per_token(network, length), rel=0.12)
 
 
 def test_the_measured_rate_is_one_that_a_product_really_reaches():

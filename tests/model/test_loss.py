@@ -17,7 +17,6 @@ from musician.model.network import hidden_states, output_head
 
 from .toys import lora, tiny_llama, token_ids
 
-
 SAVED = ["embed_tokens", "lm_head"]
 
 
@@ -192,4 +191,3 @@ def test_only_functions_of_the_oldest_supported_torch_are_used():
     attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert "linear_cross_entropy" not in attributes
     assert "cross_entropy" in attributes
-

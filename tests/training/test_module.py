@@ -229,5 +229,3 @@ def test_the_two_modules_differ_in_their_data_only():
     for kind in (PretrainModule, SFTModule):
         own = {name for name in vars(kind) if not name.startswith("__")}
         assert own <= {"objective"}
-
-

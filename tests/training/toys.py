@@ -54,7 +54,14 @@ def llama(scale=0.1, **changes):
     """A random Llama over bytes, always the same."""
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = LlamaConfig(
-        **{"vocab_size": 259, "num_key_value_heads": 1, "initializer_range": scale, "use_cache": False, **sizes, **changes}
+        **{
+            "vocab_size": 259,
+            "num_key_value_heads": 1,
+            "initializer_range": scale,
+            "use_cache": False,
+            **sizes,
+            **changes,
+        }
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -63,7 +70,9 @@ def llama(scale=0.1, **changes):
 
 def adapted(dropout=0.0, **changes):
     """The same with an adapter."""
-    config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], lora_dropout=dropout, task_type="CAUSAL_LM", **changes)
+    config = LoraConfig(
+        r=4, target_modules=["q_proj", "down_proj"], lora_dropout=dropout, task_type="CAUSAL_LM", **changes
+    )
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return get_peft_model(llama(), config)

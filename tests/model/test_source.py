@@ -1,0 +1,150 @@
+"""Whatever a user calls a model opens to the same logits, or is refused in one line."""
+
+import copy
+import json
+import shutil
+
+import pytest
+import torch
+from peft import get_peft_model
+
+from musician.data.canary import canaries
+from musician.data.render import Renderer
+from musician.errors import UserError
+from musician.model.checkpoint import DESCRIPTION, describe, point, save_weights
+from musician.model.merge import merge
+from musician.model.source import find_model
+from musician.restore import restore
+
+from .toys import lora, tiny_llama, token_ids, train_a_little
+
+IDS = token_ids((1, 12), 5, 250)
+
+
+def logits(network):
+    with torch.no_grad():
+        return network(input_ids=IDS, use_cache=False).logits
+
+
+@pytest.fixture
+def run(tmp_path, tokenizer):
+    """A run directory as the door leaves it, with its base, its adapter folder, its merged model and its logits."""
+    base = tiny_llama(vocab_size=300)
+    base.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    network = get_peft_model(base, lora())
+    network.peft_config["default"].base_model_name_or_path = str(tmp_path / "base")
+    train_a_little(network).eval()
+    renderer = Renderer(tokenizer, "human_assistant")
+    nodes = {
+        "network": {"_target_": "musician.model.network.load_network", "name_or_path": str(tmp_path / "base")},
+        "renderer": {"_target_": "musician.data.render.Renderer", "template": "human_assistant"},
+    }
+    facts = {"base_model": str(tmp_path / "base"), "model": nodes, "canaries": canaries(renderer), "step": 4}
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-000004"
+    checkpoint.mkdir(parents=True)
+    save_weights(network, tokenizer, checkpoint)
+    describe(checkpoint, facts)
+    for link in ("last", "best"):
+        point(checkpoint.parent / link, checkpoint)
+    wanted = logits(network)
+    merge(copy.deepcopy(network), tokenizer, tmp_path / "merged", [IDS[0].tolist()])
+    shutil.copy(checkpoint / DESCRIPTION, tmp_path / "merged" / DESCRIPTION)
+    return tmp_path, wanted
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["run", "run/checkpoints", "run/checkpoints/last", "run/checkpoints/step-000004", "run/checkpoints/last/adapter"],
+)
+def test_every_name_of_a_run_opens_to_the_same_logits(run, path):
+    root, wanted = run
+    opened = restore(str(root / path))
+    torch.testing.assert_close(logits(opened.network), wanted, rtol=0, atol=1e-6)
+    assert not opened.network.training
+    assert opened.renderer.template.name == "human_assistant"
+    assert opened.source.adapter is not None
+
+
+def test_a_merged_model_opens_to_the_same_logits(run):
+    root, wanted = run
+    opened = restore(str(root / "merged"))
+    torch.testing.assert_close(logits(opened.network), wanted, rtol=1e-4, atol=1e-4)
+    assert opened.source.adapter is None
+
+
+def test_a_bare_adapter_finds_its_base_or_takes_another(run):
+    """Copied out of its run it knows no more than peft wrote."""
+    root, wanted = run
+    shutil.copytree(root / "run" / "checkpoints" / "last" / "adapter", root / "bare")
+    shutil.copytree(root / "base", root / "moved")
+    torch.testing.assert_close(logits(restore(str(root / "bare")).network), wanted, rtol=0, atol=1e-6)
+    moved = restore(str(root / "bare"), base=str(root / "moved"))
+    assert moved.source.base == str(root / "moved")
+    torch.testing.assert_close(logits(moved.network), wanted, rtol=0, atol=1e-6)
+
+
+def test_the_base_alone_has_other_logits(run):
+    root, wanted = run
+    assert not torch.allclose(logits(restore(str(root / "base")).network), wanted, atol=1e-2)
+
+
+def test_a_model_without_an_adapter_is_found_in_its_checkpoint(tmp_path, tokenizer):
+    network = tiny_llama(vocab_size=300).eval()
+    checkpoint = tmp_path / "checkpoints" / "last"
+    checkpoint.mkdir(parents=True)
+    save_weights(network, tokenizer, checkpoint)
+    describe(checkpoint, {"step": 1})
+    torch.testing.assert_close(logits(restore(str(tmp_path)).network), logits(network), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("edit", ["template", "add_bos", "canary"])
+def test_prompts_that_would_be_rendered_differently_are_refused(run, edit):
+    root, _ = run
+    file = root / "run" / "checkpoints" / "last" / DESCRIPTION
+    content = json.loads(file.read_text())
+    if edit == "template":
+        content["model"]["renderer"]["template"] = "chatmusician"
+    elif edit == "add_bos":
+        content["model"]["renderer"]["add_bos"] = True
+    else:
+        content["canaries"][1][0] += 1
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="would not be rendered as in training") as caught:
+        restore(str(root / "run"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["checkpoints/last/adapter", "checkpoints", ""])
+def test_what_is_missing_is_one_line(run, part):
+    root, _ = run
+    shutil.rmtree((root / "run" / part).resolve())
+    (root / "run").mkdir(exist_ok=True)
+    with pytest.raises(UserError) as caught:
+        restore(str(root / "run"))
+    assert str(root / "run") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_that_forgot_its_base_says_how_to_name_it(run):
+    root, _ = run
+    shutil.copytree(root / "run" / "checkpoints" / "last" / "adapter", root / "bare")
+    config = json.loads((root / "bare" / "adapter_config.json").read_text())
+    (root / "bare" / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": None}))
+    with pytest.raises(UserError, match=r"model\.base="):
+        restore(str(root / "bare"))
+
+
+def test_a_base_with_fewer_rows_than_the_tokenizer_is_refused(run):
+    """B9."""
+    root, _ = run
+    tiny_llama(vocab_size=258).save_pretrained(root / "small")
+    shutil.copy(root / "base" / "tokenizer.json", root / "small")
+    shutil.copy(root / "base" / "tokenizer_config.json", root / "small")
+    with pytest.raises(UserError, match="do not match"):
+        restore(str(root / "small"))
+
+
+def test_a_name_that_is_no_folder_is_taken_for_one_of_the_hub():
+    source = find_model("owner/name")
+    assert (source.base, source.tokenizer, source.adapter, source.description) == ("owner/name", "owner/name", None, {})

@@ -1,0 +1,78 @@
+"""The demo says which of its stages failed, and how to run that one alone."""
+
+import shlex
+
+import pytest
+from doors import call, spawn
+
+import musician.quickstart as quickstart
+
+
+@pytest.mark.parametrize(
+    ("budget", "door", "directory"),
+    [
+        ("budget.pretrain=['optimizer.lrr=1']", "train", "pretrain"),
+        ("budget.pretrain=['hardware=8xv10']", "train", "pretrain"),
+    ],
+)
+def test_a_stage_that_fails_ends_the_demo_in_one_line_with_its_command(tmp_path, budget, door, directory):
+    outcome = spawn("quickstart", "budget=ci", budget, "hydra.run.dir=demo", cwd=tmp_path)
+    own, last = outcome.stderr.splitlines()
+    assert outcome.code == 1
+    assert own.startswith("error: ")
+    assert last.startswith("error: the demo stopped at '1/5")
+    command = shlex.split(last.split("run it alone: ", 1)[1])
+    assert command[:3] == ["python", "-m", f"musician.{door}"]
+    assert f"hydra.run.dir='{tmp_path / 'demo' / directory}'" in last
+    again = call(door, *command[3:], cwd=tmp_path)
+    assert (again.code, again.stderr.strip()) == (1, own)
+
+
+def test_the_stages_run_in_order_and_each_starts_from_the_one_before(tmp_path, monkeypatch):
+    calls = []
+
+    class Done:
+        returncode = 0
+
+    def record(command, check):
+        calls.append(command[2:])
+        return Done()
+
+    class Report:
+        def __init__(self, *places):
+            self.places = places
+
+        @classmethod
+        def of(cls, *places, **facts):
+            calls.append(["report", *places])
+            return cls(*places)
+
+        def write(self, directory):
+            calls.append(["write", directory])
+
+        def show(self, directory):
+            calls.append(["show", directory])
+
+    monkeypatch.setattr(quickstart.subprocess, "run", record)
+    monkeypatch.setattr(quickstart, "ask", lambda model, prompt, tokens: calls.append(["ask", model, tokens]) or "X:1")
+    monkeypatch.setattr("musician.training.report.Report", Report)
+    outcome = call("quickstart", "budget=ci", "hydra.run.dir=demo", cwd=tmp_path)
+    demo = tmp_path / "demo"
+    assert outcome.code == 0, outcome.stderr
+    assert [words[0] for words in calls] == [
+        *("musician.train", "musician.merge", "musician.train", "musician.merge"),
+        *("ask", "report", "write", "show"),
+    ]
+    pretrain, merge, sft, merge_sft, ask, report, *_ = calls
+    assert pretrain[1:3] == ["+experiment=demo_pretrain", f"hydra.run.dir='{demo / 'pretrain'}'"]
+    assert merge[1:] == [f"model={demo / 'pretrain'}"]
+    assert sft[1:4] == [
+        "+experiment=demo_sft",
+        f"hydra.run.dir='{demo / 'sft'}'",
+        f"model.name_or_path='{demo / 'pretrain' / 'merged'}'",
+    ]
+    assert merge_sft[1:] == [f"model={demo / 'sft'}"]
+    assert ask[1:] == [demo / "sft" / "merged", 40]
+    assert report[1:] == [demo / "pretrain", demo / "sft"]
+    assert "data.limit_train_rows=3" in pretrain
+    assert "data.limit_train_rows=3" in sft

@@ -1,0 +1,64 @@
+"""The README is true: its tree names every file, its commands compose."""
+
+import re
+import shlex
+
+import pytest
+from doors import DOORS, ROOT, assert_ran, call, one_job
+
+README = (ROOT / "README.md").read_text()
+
+#: A word in capitals, three dots or angle brackets stand for what the reader has.
+PLACEHOLDER = re.compile(r"(?<![\w.])(?!X:)[A-Z][A-Z_]+(?![\w:])|\.\.\.|…|<[^>]+>")
+
+
+def commands(text):
+    """Door and arguments of each `python -m musician.X ...` in the code blocks, continued lines joined."""
+    for block in re.findall(r"^```[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            found = re.search(r"python -m musician\.(\w+)(.*)", line)
+            if found and not PLACEHOLDER.search(found[2].partition("#")[0]):
+                yield found[1], shlex.split(found[2], comments=True)
+
+
+COMMANDS = list(commands(README))
+
+
+def test_the_readme_names_every_module():
+    modules = [path for path in (ROOT / "musician").rglob("*.py") if path.name != "__init__.py"]
+    assert len(modules) > 50
+    assert [str(path.relative_to(ROOT)) for path in modules if path.name not in README] == []
+
+
+def test_the_readme_shows_commands():
+    assert len(COMMANDS) >= 3
+    assert "make demo" in README
+    assert "make test" in README
+
+
+@pytest.mark.parametrize(("door", "arguments"), COMMANDS, ids=[" ".join([d, *a]) for d, a in COMMANDS])
+def test_a_command_of_the_readme_composes(tmp_path, door, arguments):
+    assert door in DOORS
+    if "--help" in arguments:
+        assert_ran(call(door, *arguments, cwd=tmp_path))
+        return
+    outcome = call(door, *one_job(arguments), "--cfg", "job", cwd=tmp_path)
+    assert_ran(outcome)
+    assert outcome.stdout
+
+
+def test_the_search_for_commands_finds_what_it_should():
+    text = """
+```bash
+python -m musician.train +experiment=x \\
+  lora.r=2  # as DIR
+.venv/bin/python -m musician.eval model=DIR
+```
+python -m musician.merge model=a
+"""
+    assert list(commands(text)) == [("train", ["+experiment=x", "lora.r=2"])]
+
+
+def test_every_link_of_the_readme_leads_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", README) if "://" not in link]
+    assert [link for link in links if not (ROOT / link).exists()] == []

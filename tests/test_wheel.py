@@ -1,0 +1,68 @@
+"""The wheel carries conf/, and works where there is no checkout."""
+
+import zipfile
+
+import pytest
+from doors import CONF, ROOT, assert_ran, assert_refused, spawn, spawn_python
+
+pytest.importorskip("hatchling")
+pytest.importorskip("build")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dist")
+    built = spawn_python("-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    assert_ran(built)
+    [path] = folder.glob("musician-*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheel, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    zipfile.ZipFile(wheel).extractall(folder)
+    return folder
+
+
+def test_the_wheel_holds_every_config_as_a_regular_file(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {info.filename: info for info in archive.infolist()}
+        on_disk = {f"musician/conf/{file.relative_to(CONF)}": file for file in files(CONF)}
+        assert {
+            "musician/conf/train.yaml",
+            "musician/conf/experiment/sft.yaml",
+            "musician/conf/sweep/lora_rank.yaml",
+        } <= set(on_disk)
+        for name, file in on_disk.items():
+            assert archive.read(name) == file.read_bytes()
+            assert (inside[name].external_attr >> 28) in (0, 0o10), f"{name} is no regular file"
+
+
+def files(folder):
+    """Every YAML below a folder, through the links in it."""
+    return [file for place in (folder, *folder.iterdir()) if place.is_dir() for file in place.glob("*.yaml")]
+
+
+def test_the_wheel_holds_every_module_and_no_test(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    modules = {str(file.relative_to(ROOT)) for file in (ROOT / "musician").rglob("*.py")}
+    assert len(modules) > 50
+    assert modules == {name for name in names if name.endswith(".py")}
+    assert not [name for name in names if name.startswith(("tests/", "conf/"))]
+    assert [name for name in names if name.endswith("licenses/LICENSE")]
+
+
+def test_the_wheel_works_without_the_checkout(unpacked, tmp_path):
+    env = {"PYTHONPATH": str(unpacked)}
+    where = spawn_python("-c", "import musician.launch as m; print(m.__file__, m.CONF_DIR)", cwd=tmp_path, env=env)
+    assert where.stdout.split() == [f"{unpacked}/musician/launch.py", f"{unpacked}/musician/conf"]
+    shown = spawn("train", "+experiment=sft", "hardware=8xv100", "--cfg", "job", cwd=tmp_path, env=env)
+    assert_ran(shown)
+    assert "name: sft" in shown.stdout
+    assert "devices: 8" in shown.stdout
+    typo = spawn("train", "+experiment=sft", "optimizer.lrr=1", cwd=tmp_path, env=env)
+    assert_refused(typo, "optimizer.lrr", "did you mean 'lr'")
+    help_text = spawn("train", "--help", cwd=tmp_path, env=env)
+    assert "sweep: lora_rank" in help_text.stdout

@@ -1,0 +1,94 @@
+"""The machine decides how a global batch is cut, and refuses what it cannot do."""
+
+import os
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from musician.errors import UserError
+from musician.hardware import Hardware
+
+sizes = st.integers(1, 16)
+
+
+@given(sizes, sizes, sizes, st.integers(1, 64))
+def test_an_accepted_split_covers_the_global_batch_exactly(micro, devices, nodes, steps):
+    """B27: micro * accumulation * world == global batch."""
+    machine = Hardware("m", devices=devices, num_nodes=nodes, micro_batch_size=micro)
+    assert machine.world_size == devices * nodes
+    assert machine.accumulation_steps(micro * devices * nodes * steps) == steps
+
+
+@given(sizes, sizes, sizes, st.integers(1, 5000))
+def test_any_other_split_is_refused_with_its_numbers(micro, devices, nodes, batch):
+    """B27: the original computes 0 for 16 GPUs, and a global batch of 6 for 3."""
+    assume(batch % (micro * devices * nodes))
+    with pytest.raises(UserError) as caught:
+        Hardware("m", devices=devices, num_nodes=nodes, micro_batch_size=micro).accumulation_steps(batch)
+    message = str(caught.value)
+    assert "\n" not in message
+    for text in (f"global_batch_size={batch}", "hardware=m", f"{nodes} nodes", f"{devices} devices", f"{micro})"):
+        assert text in message
+
+
+@pytest.mark.parametrize(("devices", "nodes"), [(8, 2), (3, 1)])
+def test_the_originals_two_mistakes_are_refused(devices, nodes):
+    """B27."""
+    with pytest.raises(UserError, match="global_batch_size=8 is not a multiple"):
+        Hardware("m", devices=devices, num_nodes=nodes).accumulation_steps(8)
+
+
+@given(st.integers(0, 300), st.integers(1, 64), st.integers(1, 256))
+def test_workers_never_exceed_a_ranks_share_of_the_cores(workers, devices, cores):
+    """B17: the original asks for 200 a rank."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "cpu_count", lambda: cores)
+        found = Hardware("m", devices=devices, num_workers=workers).workers_per_rank
+    assert 0 <= found <= workers
+    assert found * devices <= cores
+    assert found == min(workers, cores // devices)
+
+
+V100 = ("Tesla V100-SXM2-32GB", (7, 0))
+
+
+def test_a_torch_without_kernels_for_the_card_names_the_pin():
+    machine = Hardware("8xv100", "gpu", precision="16-mixed", torch_pin="torch==2.10.0")
+    with pytest.raises(UserError, match=r"V100.*sm_70.*install torch==2\.10\.0"):
+        machine.check_card(*V100, ["sm_75", "sm_80", "sm_90"])
+    machine.check_card(*V100, ["sm_70", "sm_80"])
+    with pytest.raises(UserError, match="a build of torch with its architecture"):
+        Hardware("m", "gpu").check_card(*V100, ["sm_80"])
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_bf16_is_refused_where_it_would_be_emulated(precision):
+    """torch itself says that sm_70 supports it."""
+    machine = Hardware("m", "gpu", precision=precision)
+    with pytest.raises(UserError, match=rf"hardware\.precision={precision}.*sm_70.*use 16-mixed"):
+        machine.check_card(*V100, ["sm_70"])
+    with pytest.raises(UserError, match="sm_75"):
+        machine.check_card("T4", (7, 5), ["sm_75"])
+    machine.check_card("A800", (8, 0), ["sm_80"])
+    machine.check_card("H200", (9, 0), ["sm_90"])
+
+
+def test_a_card_of_a_listed_family_is_accepted():
+    Hardware("m", "gpu").check_card("L4", (8, 9), ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"])
+
+
+@pytest.mark.parametrize("precision", ["16-mixed", "16-true"])
+def test_half_precision_on_the_cpu_is_refused(precision):
+    with pytest.raises(UserError, match="on CPU use 32-true"):
+        Hardware("m", precision=precision).check()
+    Hardware("m", precision="32-true").check()
+
+
+@pytest.mark.parametrize(("found", "hint"), [(0, "hardware=cpu"), (2, "hardware.devices=2")])
+def test_too_few_gpus_name_what_fits(monkeypatch, found, hint):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
+    with pytest.raises(UserError, match=rf"needs 8 GPUs on this node, found {found}.*{hint}"):
+        Hardware("8xv100", "gpu", devices=8).check()

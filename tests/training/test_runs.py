@@ -1,0 +1,148 @@
+"""Whole runs through `python -m musician.train`, each in processes of its own."""
+
+import json
+import math
+import os
+import signal
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from .toys import column
+
+pytestmark = pytest.mark.slow
+
+ROWS = ("global_batch_size=4", "data.limit_train_rows=30")
+PLAIN = (*ROWS, "lora.lora_dropout=0", "trainer.gradient_clip_val=0.5")
+STEPS = 8
+CONSTANT = (
+    "recipe.schedule._target_=musician.model.schedule.Constant",
+    "~recipe.schedule.warmup_ratio",
+    "~recipe.schedule.floor",
+)
+#: Two epochs with dropout. The rate is constant, because `trainer.max_steps` would shorten a curve.
+TWO_EPOCHS = (*ROWS, *CONSTANT, "trainer.max_epochs=2", "lora.lora_dropout=0.1", "callbacks.evaluations.at_start=false")
+
+
+@pytest.fixture(scope="module")
+def reference(command_line):
+    """One row at a time in one process."""
+    return command_line("micro1", *PLAIN)[0]
+
+
+def adapter(run):
+    return load_file(run / "checkpoints" / "last" / "adapter" / "adapter_model.safetensors")
+
+
+def check_same_bits(run, other):
+    one, two = adapter(run), adapter(other)
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        assert torch.equal(weight, two[name]), name
+
+
+@pytest.mark.parametrize("micro", [2, 4])
+def test_the_micro_batch_changes_nothing(command_line, reference, micro):
+    """B26."""
+    run, _ = command_line(f"micro{micro}", *PLAIN, f"hardware.micro_batch_size={micro}")
+    for key in ("train/loss", "train/grad_norm", "val/loss"):
+        assert len(column(reference, key)) == (1 if key == "val/loss" else STEPS)
+        assert column(run, key) == pytest.approx(column(reference, key), rel=1e-5 if "norm" in key else 1e-6), key
+
+
+def test_two_processes_of_zero_2_give_the_figures_of_one(command_line, reference):
+    """B24, B26: loss, gradient norm, rate and val/loss at every step; the gradient is clipped at each (B21)."""
+    run, _ = command_line("two", *PLAIN, "hardware=cpu_2proc")
+    assert min(column(reference, "train/grad_norm")[1:]) > 0
+    for key in ("train/loss", "train/grad_norm", "train/lr", "train/tokens_seen", "val/loss"):
+        assert column(run, key) == pytest.approx(column(reference, key), rel=1e-5), key
+    for name, weight in adapter(run).items():
+        torch.testing.assert_close(weight, adapter(reference)[name], rtol=1e-3, atol=1e-5)
+    assert json.loads((run / "run.json").read_text())["config"]["hardware"]["devices"] == 2
+
+
+def test_the_readmes_rate_is_logged_at_every_step(reference):
+    """B19: 5 % linear warm-up, half a cosine to zero."""
+    warmup = math.ceil(0.05 * STEPS)
+    assert warmup == 1
+    wanted = [1e-3, *(1e-3 * 0.5 * (1 + math.cos(math.pi * (step - 1) / (STEPS - 1))) for step in range(1, STEPS))]
+    assert column(reference, "train/lr") == pytest.approx(wanted, rel=1e-6)
+
+
+def test_the_scripts_rate_is_logged_at_every_step(command_line):
+    """B19: logarithmic warm-up from a tenth, linear decay back to it."""
+    run, _ = command_line("code", *PLAIN, "recipe=code")
+    warmup, wanted = 2, []
+    for step in range(STEPS):
+        gamma = math.log(step + 1) / math.log(warmup) if step < warmup else (STEPS - step) / (STEPS - warmup)
+        wanted.append(1e-3 * (0.1 + 0.9 * gamma))
+    assert column(run, "train/lr") == pytest.approx(wanted, rel=1e-6)
+
+
+def test_the_run_directory_says_how_it_came_about(reference):
+    """B35."""
+    record = json.loads((reference / "run.json").read_text())
+    assert "lora.lora_dropout=0" in record["overrides"]
+    assert record["config"]["lora"]["lora_dropout"] == 0
+    assert record["config"]["global_batch_size"] == 4
+    assert record["data_key"] in record["data_path"]
+    assert len(record["tokenizer_hash"]) == 16
+    assert {"torch", "peft", "deepspeed", "musician"} <= set(record["versions"])
+    assert {"commit", "dirty"} == set(record["git"])
+    assert (reference / ".hydra" / "config.yaml").is_file()
+
+
+def test_a_finished_run_is_not_overwritten(command_line, reference):
+    before = (reference / "csv" / "metrics.csv").read_bytes()
+    process = command_line.start("micro1", *PLAIN)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "error: " in output.splitlines()[-1]
+    assert "already holds a run" in output.splitlines()[-1]
+    assert "Traceback" not in output
+    assert (reference / "csv" / "metrics.csv").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def undisturbed(command_line):
+    return command_line("whole", *TWO_EPOCHS)[0]
+
+
+RESUME = pytest.mark.xfail(
+    strict=True,
+    reason="a resumed epoch begins at its first row again, and the dropout draws shift: see test_checkpoints.RESUME",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "stop"),
+    [
+        pytest.param("inside", ("trainer.max_steps=5", "callbacks.checkpoints.every_n_steps=5"), marks=RESUME),
+        pytest.param("boundary", ("trainer.max_epochs=1",)),
+    ],
+)
+def test_a_run_that_was_stopped_ends_with_the_same_bits(command_line, undisturbed, name, stop):
+    """B28."""
+    run, _ = command_line(name, *TWO_EPOCHS, *stop)
+    command_line(name, *TWO_EPOCHS, f"ckpt_path={run}")
+    check_same_bits(run, undisturbed)
+
+
+@RESUME
+def test_a_run_that_was_killed_ends_with_the_same_bits(command_line, undisturbed):
+    """B28: kill -9 in the middle, most likely while a checkpoint is being written."""
+    often = "callbacks.checkpoints.every_n_steps=1"
+    process = command_line.start("killed", *TWO_EPOCHS, often)
+    run = command_line.folder / "killed"
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoints" / "step-000002").exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    reached = int((run / "checkpoints" / "last").resolve().name.removeprefix("step-"))
+    assert 1 <= reached < 2 * STEPS, "killed too late to mean anything"
+    command_line("killed", *TWO_EPOCHS, often, f"ckpt_path={run}")
+    assert (run / "checkpoints" / "last").resolve().name == f"step-{2 * STEPS:06d}"
+    check_same_bits(run, undisturbed)
