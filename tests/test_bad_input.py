@@ -75,7 +75,7 @@ GOOD = json.dumps({"text": tune(1)})
         ("none.jsonl", None, ["none.jsonl", "no such file"]),
         ("folder/none", None, ["folder/none"]),
         ("empty.jsonl", "", ["empty.jsonl", "empty"]),
-        ("blank.jsonl", "\n\n\n", ["nothing to train on", "no rows"]),
+        ("blank.jsonl", "\n\n\n", ["nothing to train on", "0 rows read"]),
         ("rows.xlsx", "x", ["rows.xlsx", ".xlsx", ".parquet", ".jsonl"]),
         ("broken.jsonl", f"{GOOD}\n{GOOD}\n{{broken\n", ["broken.jsonl line 3", "JSON"]),
         ("list.jsonl", f"{GOOD}\n[1, 2]\n", ["list.jsonl line 2", "object", "list"]),

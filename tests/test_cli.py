@@ -90,6 +90,7 @@ def test_the_job_is_shown_resolved_and_without_loading_anything_heavy(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_the_papers_job_on_a_machine_without_gpus_ends_in_one_line(tmp_path):
     outcome = spawn("train", "+experiment=sft", "hardware=8xv100", cwd=tmp_path)
@@ -109,23 +110,17 @@ def test_showing_a_sweep_is_refused_in_one_line(tmp_path):
 SLIPS = [
     ("train", ["optimizer.lrr=1"], "optimizer.lrr", "lr"),
     ("train", ["+optimizer.lrr=1"], "optimizer.lrr", "lr"),
-    ("train", ["sed=1"], "sed", "seed"),
     ("train", ["+sed=1"], "sed", "seed"),
     ("train", ["data.source.pth=x"], "data.source.pth", "path"),
     ("train", ["+data.source.pth=x"], "data.source.pth", "path"),
     ("train", ["+data.max_lenght=5"], "data.max_lenght", "max_length"),
     ("train", ["+logger.csv.save_dri=x"], "logger.csv.save_dri", "save_dir"),
-    ("train", ["+logger.wandb.projct=x"], "logger.wandb.projct", "project"),
-    ("train", ["hardware.device=2"], "hardware.device", "devices"),
     ("train", ["+hardware.device=2"], "hardware.device", "devices"),
     ("train", ["hardware=8xv100", "+hardware.strategy.stge=3"], "hardware.strategy.stge", "stage"),
     ("train", ["+trainer.max_epoch=3"], "trainer.max_epoch", "max_epochs"),
     ("train", ["+lora.lora_alhpa=3"], "lora.lora_alhpa", "lora_alpha"),
-    ("train", ["+recipe.reshufle=true"], "recipe.reshufle", "reshuffle"),
     ("train", ["+recipe.schedule.warmup=0.1"], "recipe.schedule.warmup", "warmup_ratio"),
-    ("train", ["+module.schedul=x"], "module.schedul", "schedule"),
     ("train", ["+model.network.dtyp=x"], "model.network.dtyp", "dtype"),
-    ("train", ["+model.renderer.templat=x"], "model.renderer.templat", "template"),
     ("train", ["+model.renderrer.template=x"], "model.renderrer", "renderer"),
     ("train", ["+benchmark.mmlu.limits=1"], "benchmark.mmlu.limits", "limit"),
     ("train", ["+callbacks.checkpoints.keeep=1"], "callbacks.checkpoints.keeep", "keep"),
@@ -215,12 +210,14 @@ def test_a_slip_in_a_sweep_stops_before_its_first_job(tmp_path):
     assert not list(tmp_path.rglob("checkpoints"))
 
 
+@pytest.mark.slow
 def test_a_real_process_refuses_a_slip_in_one_line(tmp_path):
     assert_refused(spawn("train", "optimizer.lrr=1", cwd=tmp_path), "optimizer.lrr", "did you mean 'lr'")
     assert_refused(spawn("train", "hardware=8xv10", cwd=tmp_path), "did you mean '8xv100'")
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_traceback_is_there_for_who_asks_for_it(tmp_path):
     outcome = spawn("train", "optimizer.lrr=1", cwd=tmp_path, env={"HYDRA_FULL_ERROR": "1"})
     assert outcome.code == 1
@@ -278,7 +275,7 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 def test_training_takes_what_preprocess_prints(tmp_path, kind):
     path, rows = write_rows(tmp_path, kind)
     data = ["data=jsonl", f"data.source.path='{path}'", "data.max_length=256", "data.validation_fraction=0"]

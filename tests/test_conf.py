@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import yaml
 from doors import CONF, DOORS, ROOT, composed, options, plain
 from hydra.utils import get_object
 from omegaconf import OmegaConf
@@ -231,7 +232,7 @@ def test_a_budget_of_the_demo_fits_its_experiments(budget, stage):
     check_keys(config, "train")
     for override in overrides:
         key, _, value = override.partition("=")
-        assert str(OmegaConf.select(config, key)) == value
+        assert OmegaConf.select(config, key) == yaml.safe_load(value)
 
 
 def test_the_small_budget_is_smaller_than_the_full_one():

@@ -55,15 +55,14 @@ def check_replay(jobs, parent):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["-m", "+experiment=smoke", "lora.r=2,4", "seed=1,2"],
-        ["+experiment=smoke", "+sweep=lora_rank"],
+        ["-m", "+experiment=smoke", "lora.r=2,4"],
         ["+experiment=sft", "hardware=8xv100", "+sweep=lora_rank", "hydra.sweeper.params={lora.r: '4,8'}"],
     ],
-    ids=["grid", "sweep file", "sweep file with another grid"],
+    ids=["on the command line", "by name"],
 )
 def test_a_rank_of_a_sweep_runs_its_own_job_and_not_the_sweep(jobs, arguments):
     parents = jobs.run(*arguments)
-    assert len(parents) == (2 if "hydra.sweeper" in arguments[-1] else 4)
+    assert len(parents) == 2
     assert len({output for _, output, _ in parents}) == len(parents)
     for parent in parents:
         check_replay(jobs, parent)
@@ -78,7 +77,7 @@ def test_a_rank_does_not_log_or_describe_the_job_a_second_time(jobs):
     assert all(file.name.endswith("_rank1.log") for file in set(after) - set(before))
 
 
-@pytest.mark.parametrize("folder", ["plain", "with space", "a=b,c", "it's", "[x]{y}(z)", "ä ♪", "a'b c=d"])
+@pytest.mark.parametrize("folder", ["plain", "a'b c=d,e", "[x]{y}(z)", "ä ♪"])
 def test_a_rank_finds_an_output_directory_of_any_name(jobs, folder):
     quoted = folder.replace("'", "\\'")
     [parent] = jobs.run("+experiment=smoke", f"hydra.run.dir='{quoted}'")

@@ -1,12 +1,16 @@
 """From a prompt to the token ids of its four answered versions, within the model's window."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from musician.benchmarks.question import LETTERS, Benchmark, Question
 from musician.errors import UserError
+
+Truncation = Literal["keep_answer", "opencompass"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,8 @@ class EncodedPrompt:
         prefix: int32 ids the four versions begin with, `[length]`, BOS included where the tokenizer adds one.
         tails: the ids that follow for A, B, C and D, at least one each.
         shots: solved examples in the text.
-        truncated: ids were cut from the left (after BOS) because even without examples the prompt was too long.
+        truncated: ids were cut because even without examples the prompt was too long: after BOS, or, emulating
+            OpenCompass, at the end.
     """
 
     text: str
@@ -37,58 +42,109 @@ class EncodedPrompt:
         """Whether the four versions differ only in a last id of their own: then one forward ranks them all."""
         return all(len(tail) == 1 for tail in self.tails) and len(set(self.tails)) == len(self.tails)
 
+    @property
+    def answer_cut(self) -> bool:
+        """Whether the four versions are one: the answer was cut away, every model ties, and A wins."""
+        return self.truncated and len(set(self.tails)) == 1
 
-class PromptEncoder:
-    """Encodes prompts with the tokenizer's own default special tokens, but never anything after the answer.
 
-    Args:
-        tokenizer: a `transformers` tokenizer.
-        max_length: tokens the model may see, answer included.
-
-    Raises:
-        UserError: the window is too small to hold special tokens and an answer.
+class Encoder(ABC):
+    """Fits a benchmark's questions into a window of `max_length` tokens, answer included.
 
     Attributes:
-        bos: the text of what the tokenizer puts in front by itself, usually one BOS; empty when nothing.
+        max_length: tokens the model may see.
+        bos: the text of what stands in front of every prompt by itself, usually one BOS; empty when nothing.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int) -> None:
-        self.tokenizer = tokenizer
-        self.max_length = max_length
-        self._leading, self._trailing = special_affixes(tokenizer)
-        self.bos: str = tokenizer.decode(self._leading) if self._leading else ""
+    max_length: int
+    bos: str
 
+    @abstractmethod
     def encode(self, prompt: str, shots: int = 0) -> EncodedPrompt:
-        """Tokenise the four answered versions in full and split off their longest common prefix."""
-        versions = self.tokenizer([f"{prompt} {letter}" for letter in LETTERS])["input_ids"]
-        if self._trailing:
-            versions = [ids[: -self._trailing] for ids in versions]
-        shared = common_prefix_length(versions)
-        tails = tuple(tuple(ids[shared:]) for ids in versions)
-        return EncodedPrompt(prompt, np.asarray(versions[0][:shared], dtype=np.int32), tails, shots)
+        """Encode the four answered versions in full."""
 
+    @abstractmethod
     def encode_within(self, prompt: str, shots: int = 0) -> EncodedPrompt:
-        """Encode, and cut from the left what exceeds the window; BOS and the end of the prompt survive."""
-        encoded = self.encode(prompt, shots)
-        excess = encoded.num_tokens - self.max_length
-        if excess <= 0:
-            return encoded
-        leading = len(self._leading)
-        if excess > len(encoded.prefix) - leading - 1:
-            raise UserError(f"max_length={self.max_length} leaves no room for a prompt before its answer; raise it.")
-        kept = np.concatenate([encoded.prefix[:leading], encoded.prefix[leading + excess :]])
-        return replace(encoded, prefix=kept, truncated=True)
+        """Encode, and cut what exceeds the window."""
 
     def fit(self, benchmark: Benchmark, question: Question) -> EncodedPrompt:
         """Encode a question with as many of the benchmark's examples as the window holds, dropping the last first.
 
-        Only a question that is too long without any example is cut from the left.
+        Only a question that is too long without any example is cut.
         """
         for shots in range(benchmark.num_fewshot, 0, -1):
             encoded = self.encode(benchmark.prompt(question, shots), shots)
             if encoded.num_tokens <= self.max_length:
                 return encoded
         return self.encode_within(benchmark.prompt(question, 0))
+
+
+class PromptEncoder(Encoder):
+    """Encodes prompts with the tokenizer's own default special tokens, but never anything after the answer.
+
+    Args:
+        tokenizer: a `transformers` tokenizer.
+        max_length: see `Encoder`.
+        truncation: what is cut from a prompt too long even without examples. `keep_answer`: its start, after BOS.
+            `opencompass`: its end, answer included, as the released evaluation did; see `EncodedPrompt.answer_cut`.
+
+    Raises:
+        UserError: the tokenizer cannot be used, or, on encoding, the window has no room for a prompt and an answer.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int, truncation: Truncation = "keep_answer") -> None:
+        if truncation not in ("keep_answer", "opencompass"):
+            raise UserError(f"unknown truncation '{truncation}'; one of keep_answer, opencompass.")
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.truncation = truncation
+        self._leading, self._trailing = special_affixes(tokenizer)
+        self.bos = tokenizer.decode(self._leading) if self._leading else ""
+
+    def encode(self, prompt: str, shots: int = 0) -> EncodedPrompt:
+        """Tokenise the four answered versions in full and split off their longest common prefix."""
+        versions = self.tokenizer([f"{prompt} {letter}" for letter in LETTERS])["input_ids"]
+        if self._trailing:
+            versions = [ids[: -self._trailing] for ids in versions]
+        return factored(prompt, versions, shots)
+
+    def encode_within(self, prompt: str, shots: int = 0) -> EncodedPrompt:
+        """Encode, and cut what exceeds the window: from the left, where BOS survives, unless OpenCompass is emulated."""
+        encoded = self.encode(prompt, shots)
+        if encoded.num_tokens <= self.max_length:
+            return encoded
+        if self.truncation == "opencompass":
+            return cut_right(encoded, self.max_length, len(self._leading))
+        return cut_left(encoded, self.max_length, len(self._leading), len(encoded.prefix) - 1)
+
+
+def factored(prompt: str, versions: Sequence[Sequence[int]], shots: int) -> EncodedPrompt:
+    """Split four versions into their longest common prefix and what follows it."""
+    shared = common_prefix_length(versions)
+    tails = tuple(tuple(ids[shared:]) for ids in versions)
+    return EncodedPrompt(prompt, np.asarray(versions[0][:shared], dtype=np.int32), tails, shots)
+
+
+def cut_left(encoded: EncodedPrompt, max_length: int, start: int, end: int) -> EncodedPrompt:
+    """Remove what exceeds the window from `prefix[start:end]`, its first ids first.
+
+    Raises:
+        UserError: that part is shorter than the excess.
+    """
+    excess = encoded.num_tokens - max_length
+    if excess > end - start:
+        raise UserError(f"max_length={max_length} leaves no room for a prompt before its answer; raise it.")
+    kept = np.concatenate([encoded.prefix[:start], encoded.prefix[start + excess :]])
+    return replace(encoded, prefix=kept, truncated=True)
+
+
+def cut_right(encoded: EncodedPrompt, max_length: int, leading: int) -> EncodedPrompt:
+    """Keep the first `max_length` ids of each version, as a tokenizer does that truncates on the right."""
+    if max_length <= leading + 1:
+        raise UserError(f"max_length={max_length} leaves no room for a prompt before its answer; raise it.")
+    prefix = encoded.prefix.tolist()
+    cut = factored(encoded.text, [[*prefix, *tail][:max_length] for tail in encoded.tails], encoded.shots)
+    return replace(cut, truncated=True)
 
 
 def special_affixes(tokenizer: Any) -> tuple[list[int], int]:
@@ -105,7 +161,7 @@ def special_affixes(tokenizer: Any) -> tuple[list[int], int]:
     raise UserError("this tokenizer changes a text's ids when it adds special tokens; benchmarks cannot score with it.")
 
 
-def common_prefix_length(versions: list[list[int]]) -> int:
+def common_prefix_length(versions: Sequence[Sequence[int]]) -> int:
     """Return how many ids all versions share at the start, leaving every version at least one of its own."""
     limit = min(len(ids) for ids in versions) - 1
     first = versions[0]

@@ -121,7 +121,7 @@ class Likelihood:
             agree: given this rank's number of forwards, returns how many every rank must run; the surplus is idle.
             on_progress: called with (sequences done, sequences in all).
         """
-        rows = [row for prompt in prompts for row in self._rows(prompt)]
+        rows = self.rows(prompts)
         device = torch.device(self.device) if self.device else next(network.parameters()).device
         shared = self._plan(rows, device)
         rest = shared.alone if self.method == "shared" else range(len(rows))
@@ -159,8 +159,11 @@ class Likelihood:
         whole = [i for i, row in enumerate(rows) if not row.letters]
         return Plan(tuple(steps), (*(letters[i] for i in made.alone), *whole))
 
+    def rows(self, prompts: Sequence[EncodedPrompt]) -> list[Row]:
+        """Return the sequences to run: of each prompt its prefix, or its four versions."""
+        return [row for prompt in prompts for row in self._rows(prompt)]
+
     def _rows(self, prompt: EncodedPrompt) -> list[Row]:
-        """Return the sequences to run for a prompt: its prefix, or its four versions."""
         if prompt.differs_in_one_id and self.method != "audit":
             return [Row(prompt.prefix, tuple(tail[0] for tail in prompt.tails))]
         return [Row.whole(prompt.prefix, tail) for tail in prompt.tails]

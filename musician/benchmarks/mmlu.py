@@ -5,8 +5,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from musician.benchmarks.hub import advice, hub_folder, read_rows, split_files
-from musician.benchmarks.prompts import mmlu_hint, prompt_text
-from musician.benchmarks.question import LETTERS, Question, Subset, select_rows, shots_name
+from musician.benchmarks.prompts import checked_style, mmlu_hint, prompt_text
+from musician.benchmarks.question import (
+    LETTERS,
+    OPENCOMPASS,
+    Question,
+    Subset,
+    check_shots,
+    select_rows,
+    shots_name,
+    variant_name,
+)
 from musician.errors import UserError, nearest
 
 USUAL_SHOTS = 5
@@ -33,7 +42,7 @@ Rows = dict[str, list[Question]]
 
 
 class MMLU:
-    """MMLU as OpenCompass asks it: the first development rows of the subject in file order, then the question.
+    """MMLU: the first development rows of the subject in file order, then the question.
 
     Results: `macro` (mean of the subjects, OpenCompass' `mmlu`), `micro` (mean of the questions), the four categories
     (means of their subjects) and each subject.
@@ -44,9 +53,11 @@ class MMLU:
         num_fewshot: 5 (named `mmlu`) or fewer (`mmlu_0shot` ...).
         subjects: some of the 57; None for all.
         limit: only the first rows of each subject.
+        style: `opencompass` or `lm_eval` (named `mmlu_lm_eval`); see `musician.benchmarks.prompts`.
+        chat: ask in the chat format (`mmlu_chat`).
 
     Raises:
-        UserError: missing or malformed data, an unknown subject, more shots than development rows.
+        UserError: missing or malformed data, an unknown subject or style, more shots than development rows.
     """
 
     version = 1
@@ -58,16 +69,19 @@ class MMLU:
         num_fewshot: int = USUAL_SHOTS,
         subjects: Sequence[str] | None = None,
         limit: int | None = None,
+        style: str = OPENCOMPASS,
+        chat: bool = False,
     ) -> None:
         wanted = checked_subjects(subjects)
-        self.name = shots_name("mmlu", num_fewshot, usual=USUAL_SHOTS)
+        self.style = checked_style(style)
+        self.chat = chat
+        self.name = variant_name(shots_name("mmlu", num_fewshot, usual=USUAL_SHOTS), style, chat=chat)
         self.num_fewshot = num_fewshot
         load = read_csv_folder if data_dir else read_hub
         source = str(data_dir) if data_dir else hub_id
         self._examples = load(source, "dev", wanted, self.name) if num_fewshot else {}
         for subject, rows in self._examples.items():
-            if len(rows) < num_fewshot:
-                raise UserError(f"num_fewshot={num_fewshot}, but '{subject}' has {len(rows)} dev rows in {source}.")
+            check_shots(num_fewshot, len(rows), f"'{subject}' has {len(rows)} dev rows in {source}")
         tests = load(source, "test", wanted, self.name)
         self._questions = [question for rows in tests.values() for question in select_rows(rows, None, limit)]
         self.subsets: Sequence[Subset] = subsets(wanted)
@@ -80,7 +94,7 @@ class MMLU:
         """Return the prompt up to `Answer:`; see `Benchmark.prompt`."""
         shots = self.num_fewshot if num_fewshot is None else num_fewshot
         examples = self._examples[question.subject][:shots] if shots else []
-        return prompt_text(mmlu_hint(question.subject), examples, question)
+        return prompt_text(mmlu_hint(question.subject, self.style), examples, question, self.style)
 
 
 def checked_subjects(subjects: Sequence[str] | None) -> tuple[str, ...]:

@@ -1,24 +1,42 @@
 """MusicTheoryBench: college-level music theory, 269 knowledge and 98 reasoning questions (arXiv 2402.16153)."""
 
 import logging
+import random
 from collections.abc import Iterable, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 from musician.benchmarks.hub import advice, hub_folder, read_rows, split_files
-from musician.benchmarks.prompts import MUSIC_THEORY_HINT, prompt_text
-from musician.benchmarks.question import LETTERS, Question, Subset, select_rows, shots_name
+from musician.benchmarks.prompts import checked_style, music_theory_hint, prompt_text
+from musician.benchmarks.question import (
+    LETTERS,
+    OPENCOMPASS,
+    STORED_ORDER,
+    Order,
+    Question,
+    Subset,
+    check_shots,
+    select_rows,
+    shots_name,
+    variant_name,
+)
 from musician.errors import UserError, nearest
 
 logger = logging.getLogger(__name__)
 
 SUBJECTS = ("knowledge", "reasoning")
 UNLABELLED = "unlabelled"
+ORDERS: tuple[Order, ...] = tuple(permutations(STORED_ORDER))  # type: ignore[arg-type]
 SCORE_BELOW = "Use the example below to answer the question that follows."
 
 
 class MusicTheoryBench:
-    """MusicTheoryBench in its stored option order, asked as ChatMusician's evaluation asks it.
+    """MusicTheoryBench, as ChatMusician's released evaluation asks it (stored order) or as its paper reports it.
+
+    The paper's number is the mean accuracy over five shuffles of the options, with unknown seeds: `option_shuffles=5`,
+    named `mtb_shuffled`. Each question is then asked five times, so micro accuracy is that mean; the askings of one
+    question share `index` and differ in `repeat`.
 
     The five development rows are the examples of both subjects, although all of them are knowledge questions: that is
     the original's choice. They are never among the questions.
@@ -31,9 +49,14 @@ class MusicTheoryBench:
         subjects: some of `knowledge` and `reasoning`; None for all rows, also those whose subject the file leaves empty
             (they are reported as `unlabelled` and count in `all`).
         limit: only the first rows of each subject.
+        style: `opencompass` or `lm_eval` (`mtb_lm_eval`); see `musician.benchmarks.prompts`.
+        chat: ask in the chat format (`mtb_chat`).
+        option_shuffles: ask each question with so many different orders of its options; 0 for the stored order, at most
+            24, which is all of them. The examples keep their stored order.
+        shuffle_seed: chooses the orders. Those of a question depend on this and its row alone.
 
     Raises:
-        UserError: missing data, an unknown subject, more shots than development rows.
+        UserError: missing data, an unknown subject or style, more shots than development rows, too many shuffles.
     """
 
     version = 1
@@ -45,15 +68,21 @@ class MusicTheoryBench:
         num_fewshot: int = 0,
         subjects: Sequence[str] | None = None,
         limit: int | None = None,
+        style: str = OPENCOMPASS,
+        chat: bool = False,
+        option_shuffles: int = 0,
+        shuffle_seed: int = 0,
     ) -> None:
         check_subjects(subjects)
-        self.name = shots_name("mtb", num_fewshot, usual=0)
+        self.style = checked_style(style)
+        self.chat = chat
+        self.name = variant_name(shots_name("mtb", num_fewshot, usual=0), style, bool(option_shuffles), chat)
         self.num_fewshot = num_fewshot
         folder = Path(data_dir) if data_dir else hub_folder(hub_id, ["data/dev-*", "data/test-*"])
         self._examples = load_split(folder, "dev", self.name, hub_id) if num_fewshot else []
-        if num_fewshot > len(self._examples):
-            raise UserError(f"num_fewshot={num_fewshot}, but {folder} has {len(self._examples)} usable dev rows.")
-        self._questions = select_rows(load_split(folder, "test", self.name, hub_id), subjects, limit)
+        check_shots(num_fewshot, len(self._examples), f"{folder} has {len(self._examples)} usable dev rows")
+        rows = select_rows(load_split(folder, "test", self.name, hub_id), subjects, limit)
+        self._questions = shuffled(rows, option_shuffles, shuffle_seed) if option_shuffles else rows
         present = tuple(dict.fromkeys(question.subject for question in self._questions))
         self.subsets: Sequence[Subset] = (
             *(Subset(subject, (subject,)) for subject in sorted(present)),
@@ -61,13 +90,31 @@ class MusicTheoryBench:
         )
 
     def questions(self) -> Sequence[Question]:
-        """Return the usable test rows, in file order."""
+        """Return the usable test rows in file order, the askings of one row side by side."""
         return self._questions
 
     def prompt(self, question: Question, num_fewshot: int | None = None) -> str:
         """Return the prompt up to `Answer:`; see `Benchmark.prompt`."""
         shots = self.num_fewshot if num_fewshot is None else num_fewshot
-        return prompt_text(MUSIC_THEORY_HINT, self._examples[:shots], question)
+        return prompt_text(music_theory_hint(self.style), self._examples[:shots], question, self.style)
+
+
+def shuffled(questions: Iterable[Question], shuffles: int, seed: int) -> list[Question]:
+    """Return each question in `shuffles` different orders of its options, drawn for it alone."""
+    if not 0 < shuffles <= len(ORDERS):
+        raise UserError(f"option_shuffles={shuffles}; four options have {len(ORDERS)} orders, and 0 is the stored one.")
+    return [
+        question.reordered(order, repeat)
+        for question in questions
+        for repeat, order in enumerate(drawn_orders(question.index, seed)[:shuffles])
+    ]
+
+
+def drawn_orders(index: int, seed: int) -> list[Order]:
+    """Return all orders of four options in an order drawn for row `index`; more shuffles keep the first ones."""
+    orders = list(ORDERS)
+    random.Random(f"{seed}:{index}").shuffle(orders)
+    return orders
 
 
 def check_subjects(subjects: Sequence[str] | None) -> None:

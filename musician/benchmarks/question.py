@@ -1,10 +1,16 @@
 """A multiple-choice question, free of its data set's quirks, and what a benchmark must offer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, Protocol
+
+from musician.errors import UserError
 
 LETTERS = ("A", "B", "C", "D")
+OPENCOMPASS: Final = "opencompass"
+
+Order = tuple[int, int, int, int]
+STORED_ORDER: Order = (0, 1, 2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +23,11 @@ class Question:
         index: row in the data set's own test file (of the subject where there is one file each), counted from 0; it
             does not move when fewer subjects or rows are asked for.
         stem: the question as the prompt shows it.
-        options: the four answers, in the stored order.
+        options: the four answers, as they are asked.
         answer: position of the right option, 0 to 3.
+        repeat: which asking of this question it is, from 0. The askings of one question are alike in `benchmark`,
+            `subject` and `index`, and one item of the sample: standard errors cluster by it.
+        order: which stored option stands at each place.
     """
 
     benchmark: str
@@ -27,6 +36,19 @@ class Question:
     stem: str
     options: tuple[str, str, str, str]
     answer: int
+    repeat: int = 0
+    order: Order = STORED_ORDER
+
+    def reordered(self, order: Order, repeat: int = 0) -> "Question":
+        """Return a question in stored order with option `order[i]` at place i; its right answer moves along."""
+        first, second, third, fourth = (self.options[place] for place in order)
+        answer = order.index(self.answer)
+        return replace(self, options=(first, second, third, fourth), answer=answer, repeat=repeat, order=order)
+
+    @property
+    def stored_options(self) -> tuple[str, ...]:
+        """The four answers in the stored order."""
+        return tuple(self.options[self.order.index(place)] for place in range(len(LETTERS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +70,8 @@ class Benchmark(Protocol):
         name: first part of every result's name. A benchmark asked with another number of shots than usual says so in
             its name, so that zero- and few-shot results never share a curve.
         version: raised whenever the prompt text changes; results of different versions are not comparable.
+        style: see `musician.benchmarks.prompts`; a benchmark without this attribute has the style `opencompass`.
+        chat: put the prompt in the user's turn, the answer at the start of the assistant's; absent means False.
         num_fewshot: solved examples shown before each question.
         subsets: the numbers to report. Each question counts in every subset that lists its subject.
     """
@@ -74,6 +98,30 @@ class Benchmark(Protocol):
 def shots_name(name: str, num_fewshot: int, usual: int) -> str:
     """Return `name`, or `name_Nshot` when N is not the benchmark's usual number of shots."""
     return name if num_fewshot == usual else f"{name}_{num_fewshot}shot"
+
+
+def style_of(benchmark: Any) -> str:
+    """Return the prompt style of a benchmark."""
+    return str(getattr(benchmark, "style", OPENCOMPASS))
+
+
+def wants_chat(benchmark: Any) -> bool:
+    """Return whether a benchmark is asked in the chat format."""
+    return bool(getattr(benchmark, "chat", False))
+
+
+def variant_name(name: str, style: str = OPENCOMPASS, shuffled: bool = False, chat: bool = False) -> str:
+    """Return `name` with what is not usual about the prompt, so that no two protocols share a curve."""
+    parts = [name, style if style != OPENCOMPASS else "", "shuffled" if shuffled else "", "chat" if chat else ""]
+    return "_".join(part for part in parts if part)
+
+
+def check_shots(num_fewshot: int, available: int, where: str) -> None:
+    """Raise a UserError when a data set cannot show so many examples."""
+    if num_fewshot < 0:
+        raise UserError(f"num_fewshot={num_fewshot}; it must be 0 or more.")
+    if num_fewshot > available:
+        raise UserError(f"num_fewshot={num_fewshot}, but {where}.")
 
 
 def select_rows(questions: Sequence[Question], subjects: Sequence[str] | None, limit: int | None) -> list[Question]:

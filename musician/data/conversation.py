@@ -97,7 +97,7 @@ def _message(item: Any) -> Message:
     content = item.get("content", item.get("value"))
     if not isinstance(content, str):
         raise UserError(f"a message's content must be text, found {type(content).__name__}")
-    return Message(role, content)
+    return Message(role, _unicode(content))
 
 
 def _list(value: Any) -> list[Any]:
@@ -112,4 +112,15 @@ def _text(row: Mapping[str, Any], name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise UserError(f"column '{name}' must hold text, found {type(value).__name__}")
-    return value
+    return _unicode(value)
+
+
+def _unicode(text: str) -> str:
+    """The text itself; half of a surrogate pair, which JSON can spell but no encoding holds, is refused."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"the text is not valid Unicode at character {error.start}; correct or remove it"
+        ) from error
+    return text

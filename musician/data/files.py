@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +38,7 @@ def _json_lines(file: Path) -> Iterator[SourceRow]:
 
 
 def _json_array(file: Path) -> Iterator[SourceRow]:
-    text = file.read_bytes()
+    text = file.read_bytes().removeprefix(codecs.BOM_UTF8)
     if not text.lstrip().startswith(b"["):
         yield from _json_lines(file)
         return
@@ -71,7 +72,7 @@ def _parquet(file: Path) -> Iterator[SourceRow]:
             for row in batch.to_pylist():
                 yield SourceRow(row, f"{file} row {index}")
                 index += 1
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:  # a damaged page is an OSError
         raise UserError(
             f"data {file} near row {index}: not readable as Parquet ({str(error).splitlines()[0]})"
         ) from error
@@ -102,7 +103,7 @@ def _abc_file(file: Path) -> Iterator[SourceRow]:
 
 def _utf8(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"data {file}: not UTF-8 text (byte {error.start}); convert it") from error
 

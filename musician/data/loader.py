@@ -44,8 +44,9 @@ class EpochLoader:
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration follows."""
-        self._epoch = epoch
+        """Choose the epoch whose order the next iteration follows; a new one begins at its first step."""
+        if epoch != self._epoch:
+            self._epoch, self._first_step, self._handed_out = epoch, 0, 0
 
     def __len__(self) -> int:
         """Micro-batches of a whole epoch, also when the next iteration resumes in the middle of one."""
@@ -75,4 +76,4 @@ class EpochLoader:
         self._epoch, step = int(state["epoch"]), int(state["step"])
         if step >= self._num_steps:
             self._epoch, step = self._epoch + 1, 0
-        self._first_step = self._handed_out = step
+        self._first_step, self._handed_out = step, step * self._accumulation

@@ -54,6 +54,8 @@ def pack(lengths: Sequence[int] | np.ndarray, capacity: int) -> Rows:
     lengths = np.asarray(lengths, dtype=np.int64)
     if len(lengths) and (lengths.min() < 1 or lengths.max() > capacity):
         raise ValueError(f"document lengths {lengths.min()}..{lengths.max()} do not fit rows of 1..{capacity} tokens")
+    if not len(lengths):
+        return Rows(np.zeros(0, np.int64), np.zeros(1, np.int64))
     row_of, num_rows = _assign(lengths, capacity)
     order = np.lexsort((np.arange(len(lengths)), row_of))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=num_rows))]).astype(np.int64)

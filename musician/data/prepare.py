@@ -132,7 +132,7 @@ def _write(source: Source, renderer: Renderer, recipe: Recipe, directory: Path) 
     }
     sound = _sound(read_rows(source, recipe), tally)
     for group in _groups(track(sound, "tokenising rows"), BATCH):
-        rendered = renderer.render_batch([row for _, row in group], recipe.max_length)
+        rendered = _render(group, renderer, recipe.max_length)
         for (found, row), items in zip(group, rendered, strict=True):
             held_out = recipe.validation_fraction > 0 and is_held_out(
                 found.family or family_of(row), recipe.validation_fraction, recipe.split_seed
@@ -141,11 +141,25 @@ def _write(source: Source, renderer: Renderer, recipe: Recipe, directory: Path) 
             writers[split].add(items)
             _count(tally, split, items)
     if not tally.items["train"]:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in tally.dropped.items()) or "no rows"
+        counts = [*tally.dropped.items(), *([("held out", tally.rows_out)] if tally.rows_out else [])]
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts) or "none found"
         raise UserError(f"data: nothing to train on ({tally.rows_in} rows read: {reasons}); check data.source")
     for split, writer in writers.items():
         writer.finish(keep=bool(tally.items[split]))
     return tally
+
+
+def _render(group: list[tuple[SourceRow, Row]], renderer: Renderer, max_length: int) -> list[list[Rendered]]:
+    """Render a group of rows; an error names the row."""
+    try:
+        return renderer.render_batch([row for _, row in group], max_length)
+    except UserError:
+        for found, row in group:
+            try:
+                renderer.render(row, max_length)
+            except UserError as error:
+                raise UserError(f"data {found.where}: {error}") from error
+        raise
 
 
 def _sound(rows: Iterable[tuple[SourceRow, Row]], tally: Tally) -> Iterator[tuple[SourceRow, Row]]:

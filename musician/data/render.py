@@ -194,12 +194,9 @@ class Renderer:
         turns = self._turns(row, contents)
         user = max(index for index, message in enumerate(row.messages) if message.role == "user")
         prompt = _length(turns[:-1]) + len(self._markers(self.template.assistant[:-2]))
-        excess = prompt - int(max_length * self.max_prompt_share)
-        excess = min(excess, _length(turns) - max_length)
-        if excess > 0:
-            kept = len(contents[user]) - excess
-            if kept < 2:
-                raise UserError(f"max_length={max_length} leaves no room for text beside the turn markers; raise it")
+        excess = min(prompt - int(max_length * self.max_prompt_share), _length(turns) - max_length)
+        kept = len(contents[user]) - excess
+        if excess > 0 and kept >= 2:  # a question too short to give that much stays whole
             contents = list(contents)
             contents[user] = contents[user][: (kept + 1) // 2] + contents[user][len(contents[user]) - kept // 2 :]
             turns = self._turns(row, contents)
@@ -207,6 +204,10 @@ class Renderer:
         excess = _length(turns) - max_length
         if excess > 0:
             ids, supervised = turns[-1]
+            if supervised <= excess:
+                raise UserError(
+                    f"max_length={max_length} leaves no room for an answer beside the prompt; raise it"
+                )
             turns[-1] = (ids[:-excess], supervised - excess)
             cuts.append("answer")
         return turns, cuts

@@ -55,8 +55,11 @@ class RowSource:
             digest.update(f"{self.path}@{self.revision}:{self._hub_dataset()._fingerprint}".encode())
         for file in files or ():
             digest.update(file.name.encode())
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+            try:
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+            except OSError as error:
+                raise UserError(f"data {file}: cannot be read ({error.strerror or error}); check its rights") from error
         return digest.hexdigest()
 
     def rows(self) -> Iterator[SourceRow]:

@@ -55,8 +55,8 @@ TEMPLATES = {
         # For tokenizers whose bos and eos are <|im_start|> and <|im_end|>.
         ChatTemplate(
             name="chatml",
-            system=("{bos}", "system\n{content}", "{eos}", "\n"),
-            user=("{bos}", "user\n{content}", "{eos}", "\n"),
+            system=("{bos}", "system\n", "{content}", "{eos}", "\n"),
+            user=("{bos}", "user\n", "{content}", "{eos}", "\n"),
             assistant=("{bos}", "assistant\n", "{content}", "{eos}"),
             separator=("\n",),
         ),

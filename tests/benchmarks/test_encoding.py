@@ -1,9 +1,10 @@
 import pytest
 
 from musician.benchmarks.encoding import PromptEncoder
+from musician.benchmarks.likelihood import Likelihood
 from musician.errors import UserError
 
-from .toys import Quiz, byte_tokenizer
+from .toys import OracleLM, Quiz, byte_tokenizer
 
 
 def test_prefix_and_tails_rebuild_the_four_full_prompts(tokenizer):
@@ -65,3 +66,40 @@ def test_what_is_too_long_without_examples_is_cut_from_the_left(tokenizer):
 def test_a_window_without_room_is_refused(tokenizer):
     with pytest.raises(UserError, match="max_length=2 leaves no room"):
         PromptEncoder(tokenizer, 2).encode_within("Q\nAnswer:")
+
+
+def test_emulated_opencompass_cuts_the_answer_away_and_reports_a_tie(tokenizer):
+    quiz = Quiz(["22" + " long" * 50], [1], num_fewshot=2)
+    encoded = PromptEncoder(tokenizer, 20, "opencompass").fit(quiz, quiz.questions()[0])
+    assert (encoded.shots, encoded.truncated, encoded.num_tokens) == (0, True, 20)
+    assert tokenizer.decode([*encoded.prefix[1:], *encoded.tails[0]]) == "22 long long long l"
+    assert encoded.answer_cut
+    assert not encoded.differs_in_one_id
+    (scores,) = Likelihood().score_encoded(OracleLM(tokenizer), [encoded])
+    assert (scores.prediction, scores.tie, scores.truncated) == ("A", True, True)
+
+
+def test_emulated_opencompass_keeps_what_is_left_of_an_answer():
+    encoded = PromptEncoder(byte_tokenizer(merges=[("Ġ", "B")]), 11, "opencompass").encode_within("Q\nAnswer:")
+    assert [len(tail) for tail in encoded.tails] == [1, 1, 1, 1]
+    assert len(set(encoded.tails)) == 2
+    assert encoded.truncated
+    assert not encoded.answer_cut
+
+
+def test_what_fits_is_alike_with_and_without_emulation(tokenizer):
+    quiz = Quiz(["stem"], [0], num_fewshot=5)
+    question = quiz.questions()[0]
+    length = 1 + len(quiz.prompt(question, 3)) + 2
+    ours, theirs = (
+        PromptEncoder(tokenizer, length, kind).fit(quiz, question) for kind in ("keep_answer", "opencompass")
+    )
+    assert (ours.text, ours.shots, ours.tails, ours.truncated) == (theirs.text, 3, theirs.tails, False)
+    assert ours.prefix.tolist() == theirs.prefix.tolist()
+
+
+def test_an_unknown_truncation_or_no_room_is_refused(tokenizer):
+    with pytest.raises(UserError, match="unknown truncation 'left'"):
+        PromptEncoder(tokenizer, 20, "left")
+    with pytest.raises(UserError, match="max_length=2 leaves no room"):
+        PromptEncoder(tokenizer, 2, "opencompass").encode_within("Q\nAnswer:")

@@ -46,6 +46,28 @@ def test_prompt_is_the_protocol_s(tmp_path):
     )
 
 
+@pytest.mark.parametrize("shots", range(6))
+def test_any_number_of_shots_up_to_five(tmp_path, shots):
+    write(tmp_path, "anatomy")
+    benchmark = MMLU(tmp_path, subjects=["anatomy"], num_fewshot=shots)
+    prompt = benchmark.prompt(benchmark.questions()[0])
+    assert [line for line in prompt.splitlines() if line.startswith("dev")] == [f'dev {i}, "q"' for i in range(shots)]
+    assert benchmark.name == ("mmlu" if shots == 5 else f"mmlu_{shots}shot")
+
+
+def test_lm_eval_style_is_part_of_text_and_name(tmp_path):
+    write(tmp_path, "anatomy")
+    (tmp_path / "test" / "anatomy_test.csv").write_text('" padded ",1,2, 3,4,D\n')
+    benchmark = MMLU(tmp_path, subjects=["anatomy"], num_fewshot=1, style="lm_eval", chat=True)
+    assert (benchmark.name, benchmark.style, benchmark.chat) == ("mmlu_1shot_lm_eval_chat", "lm_eval", True)
+    assert MMLU(tmp_path, subjects=["anatomy"], style="lm_eval").name == "mmlu_lm_eval"
+    assert benchmark.prompt(benchmark.questions()[0]) == (
+        "The following are multiple choice questions (with answers) about anatomy.\n\n"
+        'dev 0, "q"\nA. one\nB. NA\nC. \nD. four\nAnswer: A\n\n'
+        "padded\nA. 1\nB. 2\nC.  3\nD. 4\nAnswer:"
+    )
+
+
 def test_subsets_are_those_of_the_subjects(tmp_path):
     for subject in ("anatomy", "virology", "astronomy"):
         write(tmp_path, subject)
@@ -70,6 +92,10 @@ def test_what_is_wrong_is_named(tmp_path):
     write(tmp_path, "anatomy", shots=2)
     with pytest.raises(UserError, match="num_fewshot=5, but 'anatomy' has 2 dev rows"):
         MMLU(tmp_path, subjects=["anatomy"])
+    with pytest.raises(UserError, match="num_fewshot=-1; it must be 0 or more"):
+        MMLU(tmp_path, subjects=["anatomy"], num_fewshot=-1)
+    with pytest.raises(UserError, match="unknown prompt style 'helm'"):
+        MMLU(tmp_path, subjects=["anatomy"], style="helm")
     (tmp_path / "test" / "anatomy_test.csv").write_text("question,A,B,C,D,target\n")
     with pytest.raises(UserError, match=r"anatomy_test.csv: row 1 is not"):
         MMLU(tmp_path, subjects=["anatomy"], num_fewshot=0)
@@ -139,3 +165,12 @@ def test_real_anatomy_prompt_starts_and_ends_as_published(data_folder):
     )
     assert "stylomastoid foramen will cause ipsilateral\nA. paralysis of the facial muscles.\nB. " in prompt
     assert prompt.endswith("\nAnswer:")
+
+
+def test_real_prompts_of_the_two_styles_differ_in_the_space_and_outer_blanks_alone(data_folder):
+    """Of the 14,042 questions 12,511 differ by the double space alone (reference/evaluation.md 4.1)."""
+    ours, harness = (MMLU(data_folder / "mmlu", style=style) for style in ("opencompass", "lm_eval"))
+    same = 0
+    for question in ours.questions():
+        same += ours.prompt(question).replace("about  ", "about ", 1) == harness.prompt(question)
+    assert same == 12511

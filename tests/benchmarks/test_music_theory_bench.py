@@ -1,11 +1,15 @@
 import json
 import logging
+from collections import Counter
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from musician.benchmarks.music_theory_bench import MusicTheoryBench
+from musician.benchmarks.music_theory_bench import ORDERS, MusicTheoryBench, drawn_orders, shuffled
+from musician.benchmarks.question import Question
 from musician.errors import UserError
 
 HINT = "Use the example below to answer the question that follows."
@@ -63,6 +67,61 @@ def test_limit_and_subjects_choose_rows(tmp_path):
     write(tmp_path, "test", rows)
     assert [q.index for q in MusicTheoryBench(tmp_path, limit=2).questions()] == [0, 1, 2, 3]
     assert [q.index for q in MusicTheoryBench(tmp_path, subjects=["reasoning"], limit=1).questions()] == [1]
+
+
+STORED = Question("mtb", "knowledge", 3, "Which?", ("one", "two", "three", "four"), 2)
+
+
+@given(st.integers(0, 500), st.integers(0, 3), st.integers(1, 24), st.integers())
+def test_a_shuffle_moves_the_right_answer_with_its_text(index, answer, shuffles, seed):
+    stored = Question("mtb", "knowledge", index, "Which?", ("one", "two", "three", "four"), answer)
+    asked = shuffled([stored], shuffles, seed)
+    assert [q.repeat for q in asked] == list(range(shuffles))
+    assert len({q.options for q in asked}) == shuffles
+    for question in asked:
+        assert question.options[question.answer] == stored.options[answer]
+        assert question.options == tuple(stored.options[place] for place in question.order)
+        assert question.stored_options == stored.options
+        assert (question.stem, question.subject, question.index) == (stored.stem, stored.subject, index)
+
+
+def test_orders_depend_on_seed_and_row_alone():
+    others = [Question("mtb", "reasoning", i, "?", ("a", "b", "c", "d"), 0) for i in range(3)]
+    alone, among = shuffled([STORED], 5, 7), shuffled([*others, STORED], 5, 7)
+    assert among[-5:] == alone
+    assert shuffled([STORED], 3, 7) == alone[:3]
+    assert shuffled([STORED], 5, 8) != alone
+    assert drawn_orders(3, 7)[:2] == [(3, 2, 0, 1), (1, 2, 3, 0)]  # the same in every process and version
+
+
+def test_right_answers_fall_on_every_letter_alike():
+    counts = Counter(q.answer for i in range(400) for q in shuffled([Question("", "", i, "", STORED.options, 0)], 5, 0))
+    assert all(400 < counts[letter] < 600 for letter in range(4))
+    assert {q.order for q in shuffled([STORED], 24, 0)} == set(ORDERS)
+
+
+def test_the_published_metric_has_its_own_name(tmp_path):
+    write(tmp_path, "test", [row("first", answer="B"), row("second")])
+    write(tmp_path, "dev", [row("shown")])
+    benchmark = MusicTheoryBench(tmp_path, num_fewshot=1, option_shuffles=5, shuffle_seed=1)
+    assert benchmark.name == "mtb_1shot_shuffled"
+    assert [(q.index, q.repeat) for q in benchmark.questions()] == [(i, r) for i in range(2) for r in range(5)]
+    prompts = {benchmark.prompt(q) for q in benchmark.questions()}
+    assert len(prompts) == 10
+    assert all("shown\nA. one\nB. two\nC. three\nD. four\nAnswer: A\n\n" in prompt for prompt in prompts)
+    assert [q.index for q in MusicTheoryBench(tmp_path, limit=1, option_shuffles=2).questions()] == [0, 0]
+    stored = MusicTheoryBench(tmp_path)
+    assert (stored.name, {q.repeat for q in stored.questions()}) == ("mtb", {0})
+    for shuffles in (25, -1):
+        with pytest.raises(UserError, match=f"option_shuffles={shuffles}; four options have 24 orders"):
+            MusicTheoryBench(tmp_path, option_shuffles=shuffles)
+
+
+def test_style_and_chat_are_part_of_the_name(tmp_path):
+    write(tmp_path, "test", [row(" padded ")])
+    benchmark = MusicTheoryBench(tmp_path, style="lm_eval", chat=True, option_shuffles=5)
+    assert (benchmark.name, benchmark.style, benchmark.chat) == ("mtb_lm_eval_shuffled_chat", "lm_eval", True)
+    assert "option.\n\npadded\nA. " in benchmark.prompt(benchmark.questions()[0])
 
 
 def test_parquet_in_the_hub_layout_reads_like_json_lines(tmp_path):

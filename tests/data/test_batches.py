@@ -321,7 +321,6 @@ def test_a_finished_epoch_continues_with_the_next(split):
     assert ids(resumed) == ids(loader_at(split, 1, 1))
 
 
-@pytest.mark.xfail(strict=True, reason="loader.py load_state_dict: _handed_out is set to steps, not micro-batches")
 def test_the_position_survives_saving_again_before_a_batch_was_taken(split):
     """A run resumed and stopped at once, or validated before it goes on, has not moved."""
     batches = loader(split, micro=1)
@@ -329,7 +328,6 @@ def test_the_position_survives_saving_again_before_a_batch_was_taken(split):
     assert batches.state_dict() == {"epoch": 1, "step": 3}
 
 
-@pytest.mark.xfail(strict=True, reason="loader.py set_epoch keeps _handed_out of the epoch before")
 def test_a_new_epoch_begins_at_its_first_step(split):
     """Saved as (1, 7), the position would be read as the end of epoch 1, and that epoch skipped."""
     batches = loader(split)

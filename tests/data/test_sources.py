@@ -103,7 +103,6 @@ def test_a_byte_order_mark_is_no_part_of_a_column_name(suffix, tmp_path):
     assert [row.values for row in RowSource(str(tmp_path / f"r{suffix}")).rows()] == [{"text": "hello"}]
 
 
-@pytest.mark.xfail(strict=True, reason="files.py _utf8 and _json_array read 'utf-8', not 'utf-8-sig'")
 @pytest.mark.parametrize(
     ("name", "content"),
     [("r.abc", b"X:1\nT:a\nK:C\nCDE|\n"), ("r.txt", b"X:1\nT:a\nK:C\nCDE|\n"), ("r.json", b'[\n{"text": "X:1"}\n]')],
@@ -194,7 +193,6 @@ def test_a_name_that_is_a_local_folder_is_not_looked_up_on_the_hub(tmp_path, mon
     assert len(list(RowSource("owner/name").rows())) == len(ROWS)
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="files.py _parquet catches ArrowException, not OSError")
 def test_a_damaged_page_of_parquet_is_named(tmp_path):
     """The footer is sound, a page is not; prepare() would blame the directory it writes to."""
     file = tmp_path / "r.parquet"
@@ -206,7 +204,6 @@ def test_a_damaged_page_of_parquet_is_named(tmp_path):
     assert "r.parquet" in complaint(RowSource(str(file)))
 
 
-@pytest.mark.xfail(strict=True, raises=PermissionError, reason="sources.py identity() opens files outside any try")
 def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     file = tmp_path / "r.jsonl"
     write_jsonl(file, ROWS)

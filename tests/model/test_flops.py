@@ -60,7 +60,7 @@ def test_smollm2_with_every_weight_trained(context, stated):
 
 
 def test_every_weight_trained_is_what_torch_counts():
-    """torch counts the products themselves; it does not count that causal attention skips half, hence context = length."""
+    """torch does not count that causal attention skips half, hence a context of the whole length."""
     length = 32
     network = tiny_llama(attn_implementation="eager", num_key_value_heads=4)
     ids = token_ids((1, length))

@@ -122,8 +122,8 @@ def test_above_the_tolerance_nothing_is_written(tmp_path, tokenizer):
 
 @pytest.mark.xfail(
     strict=True,
-    reason="checkpoint.py:35: write_atomically leaves `.NAME.partial` behind when fill() raises; merge says `nothing was "
-    "written` while a whole 7B model stays hidden beside it. Fix: try/except BaseException: rmtree(partial); raise.",
+    reason="checkpoint.py:35: write_atomically leaves `.NAME.partial` behind when fill() raises; merge says `nothing "
+    "was written` while a whole 7B model stays beside it. Fix: try/except BaseException: rmtree(partial); raise.",
 )
 def test_a_refused_merge_leaves_nothing_behind(tmp_path, tokenizer):
     with pytest.raises(UserError, match="nothing was written"):
@@ -160,8 +160,8 @@ GARBAGE = pytest.param(
     "garbage",
     marks=pytest.mark.xfail(
         strict=True,
-        reason="merge.py:73: a truncated or corrupt safetensors file raises SafetensorError (a plain Exception), which is "
-        "not caught: a traceback instead of one line. Fix: catch safetensors.SafetensorError too.",
+        reason="merge.py:73: a truncated or corrupt safetensors file raises SafetensorError (a plain Exception), which "
+        "is not caught: a traceback instead of one line. Fix: catch safetensors.SafetensorError too.",
     ),
 )
 

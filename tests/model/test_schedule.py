@@ -40,7 +40,7 @@ def test_cosine_follows_its_formula(ratio, total, floor):
 
 
 def test_cosine_at_its_ends():
-    """The first update already learns; the peak comes with the end of the warm-up, half-way is a half, the end is the floor."""
+    """The first update learns, the peak comes with the end of the warm-up, and the end is the floor."""
     schedule = WarmupCosine(warmup_ratio=0.1, floor=0.2)
     assert schedule.factor(0, 100) == pytest.approx(0.1)
     assert schedule.factor(9, 100) == schedule.factor(10, 100) == 1.0
@@ -70,8 +70,8 @@ def test_the_scripts_curve_is_that_of_deepspeed(total, ratio):
 
 @pytest.mark.xfail(
     strict=True,
-    reason="schedule.py:66: DeepSpeed steps its scheduler after the update, so update k uses iteration k-1: the released "
-    "script's first two updates are at the floor, ours only the first. Fix: step = max(0, step - 1) first.",
+    reason="schedule.py:66: DeepSpeed steps its scheduler after the update, so update k uses iteration k-1: the "
+    "released script's first two updates are at the floor, ours only the first. Fix: step = max(0, step - 1) first.",
 )
 def test_each_update_uses_the_rate_that_deepspeed_would_use():
     """B19. `factor(k)` is documented as the share for update number k, counted from 0."""

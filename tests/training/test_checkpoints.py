@@ -1,4 +1,4 @@
-"""Which checkpoints are kept, what a crash leaves, and that a resumed run ends like one that was never stopped (B28)."""
+"""Which checkpoints are kept, what a crash leaves, and that a resumed run ends like an undisturbed one (B28)."""
 
 import errno
 import os
@@ -44,7 +44,7 @@ def stub_trainer(step, **metrics):
 
 
 def save_sequence(callback, values, first_step=1):
-    with mock.patch.object(module, "save_weights", lambda *_: None):
+    with mock.patch.object(module, "save_weights"):
         for step, value in enumerate(values, first_step):
             metrics = {} if value is None else {"val/loss": torch.tensor(float(value))}
             callback.save(stub_trainer(step, **metrics), SimpleNamespace(network=None))
@@ -53,7 +53,7 @@ def save_sequence(callback, values, first_step=1):
 @given(
     st.lists(st.integers(-3, 3) | st.none(), min_size=1, max_size=8), st.integers(1, 3), st.sampled_from(["min", "max"])
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_newest_few_and_the_best_are_kept(values, keep, mode):
     """The earliest of equals is best; before anything was measured the first is."""
     with tempfile.TemporaryDirectory() as name:
@@ -85,8 +85,9 @@ def test_a_resumed_run_remembers_what_was_best(tmp_path):
 
 @pytest.mark.xfail(
     strict=True,
-    reason="checkpoints.py:131: _prune orders by step, so a run resumed from an older checkpoint (ckpt_path=RUN/checkpoints/"
-    "best) deletes what it has just written and leaves `last` dangling. Fix: drop step-* above the resumed step on the "
+    reason="checkpoints.py:133: _prune orders by step, so a run resumed from an older checkpoint "
+    "(ckpt_path=RUN/checkpoints/best) deletes what it has just written and leaves `last` "
+    "dangling. Fix: drop step-* above the resumed step on the "
     "first save, or sort by mtime and never remove `last`.",
 )
 def test_a_run_resumed_from_an_older_checkpoint_keeps_what_it_writes(tmp_path):
@@ -190,15 +191,25 @@ def undisturbed(tunes, tmp_path_factory):
 
 RESUME = pytest.mark.xfail(
     strict=True,
-    reason="(1) module.py:83: estimated_stepping_batches makes Lightning set the loader up before its state is read, so "
-    "EpochLoader.load_state_dict is never called and a resumed epoch begins at row 0 again. Fix: keep the position in "
+    reason="(1) module.py:83: estimated_stepping_batches makes Lightning set the loader up before its state is read, "
+    "so EpochLoader.load_state_dict is never called and a resumed epoch begins at row 0 again. Fix: position in "
     "TokenDataModule.state_dict/load_state_dict. (2) loader.py:62: each iter(DataLoader) draws from torch's global "
     "generator. Fix: DataLoader(..., generator=torch.Generator()). With both, bits are equal at every stop.",
 )
 
 
-@pytest.mark.parametrize("micro", [1, 4])
-@pytest.mark.parametrize("stop", [pytest.param(n, marks=() if n == STEPS // 2 else RESUME) for n in range(1, STEPS)])
+@pytest.mark.parametrize(
+    ("stop", "micro"),
+    [
+        pytest.param(1, 1, marks=RESUME),
+        pytest.param(3, 1, marks=RESUME),
+        pytest.param(4, 1, id="between epochs"),
+        pytest.param(6, 1, marks=RESUME),
+        pytest.param(2, 4, marks=RESUME),
+        pytest.param(4, 4, id="between epochs, no accumulation"),
+        pytest.param(7, 4, marks=RESUME),
+    ],
+)
 def test_a_run_stopped_anywhere_ends_with_the_same_bits(tunes, tmp_path, undisturbed, stop, micro):
     """B28: weights, and every loss on the way; dropout is on, and the new process starts with another seed."""
     whole = undisturbed(micro)

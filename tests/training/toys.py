@@ -27,6 +27,8 @@ from musician.training.metrics import StepMetrics
 from musician.training.module import PretrainModule
 
 REPOSITORY = Path(__file__).parents[2]
+ADAMW = partial(adamw, lr=1e-2)
+COSINE = WarmupCosine(0.2)
 
 
 def write_tunes(folder, count=60):
@@ -133,8 +135,8 @@ def fit(
     batch=4,
     rows=14,
     epochs=1,
-    optimizer=partial(adamw, lr=1e-2),
-    schedule=WarmupCosine(0.2),
+    optimizer=ADAMW,
+    schedule=COSINE,
     callbacks=(),
     seed=7,
     clip=1.0,
