@@ -14,8 +14,8 @@ class ChatPromptEncoder(Encoder):
     """Puts the prompt in the user's turn, and the letter at the start of the assistant's.
 
     The ids are those of `Renderer.prompt_ids` and of the answer as the renderer writes it, up to the end of the letter:
-    what the template adds behind an answer is the same for all four and left out. A prompt too long even without examples
-    loses the start of the user's text; turn markers and the end of the question stay.
+    what the template adds behind an answer is the same for all four and left out. A prompt too long even without
+    examples loses the start of the user's text; turn markers and the end of the question stay.
 
     Args:
         renderer: the one the model is trained and served with.

@@ -109,7 +109,7 @@ class PromptEncoder(Encoder):
         return factored(prompt, versions, shots)
 
     def encode_within(self, prompt: str, shots: int = 0) -> EncodedPrompt:
-        """Encode, and cut what exceeds the window: from the left, where BOS survives, unless OpenCompass is emulated."""
+        """Encode, and cut what exceeds the window: from the left behind BOS, or from the right as OpenCompass did."""
         encoded = self.encode(prompt, shots)
         if encoded.num_tokens <= self.max_length:
             return encoded
