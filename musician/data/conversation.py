@@ -120,7 +120,5 @@ def _unicode(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UserError(
-            f"the text is not valid Unicode at character {error.start}; correct or remove it"
-        ) from error
+        raise UserError(f"the text is not valid Unicode at character {error.start}; correct or remove it") from error
     return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from musician.data.batches import Batch, GlobalBatches
@@ -62,6 +63,7 @@ class EpochLoader:
             num_workers=self._num_workers,
             pin_memory=self._pin_memory,
             multiprocessing_context="spawn" if self._num_workers else None,
+            generator=torch.Generator(),  # its own: a loader draws a seed even when nothing is shuffled
         )
         for batch in loader:
             self._handed_out += 1

@@ -205,9 +205,7 @@ class Renderer:
         if excess > 0:
             ids, supervised = turns[-1]
             if supervised <= excess:
-                raise UserError(
-                    f"max_length={max_length} leaves no room for an answer beside the prompt; raise it"
-                )
+                raise UserError(f"max_length={max_length} leaves no room for an answer beside the prompt; raise it")
             turns[-1] = (ids[:-excess], supervised - excess)
             cuts.append("answer")
         return turns, cuts

@@ -34,18 +34,26 @@ def write_atomically(target: Path, fill: Callable[[Path], None]) -> None:
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    fill(partial)
-    publish(partial, target)
+    try:
+        fill(partial)
+        publish(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def publish(partial: Path, target: Path) -> None:
-    """Flush a filled directory to disk and give it its name."""
+    """Flush a filled directory to disk and give it its name; a directory that has it goes only afterwards."""
     for file in partial.rglob("*"):
         if file.is_file():
             _flush(file)
-    shutil.rmtree(target, ignore_errors=True)
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
     partial.rename(target)
     _flush(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def point(link: Path, target: Path) -> None:

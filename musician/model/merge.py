@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from musician.errors import UserError
@@ -74,7 +75,7 @@ def attach_adapter(base: nn.Module, adapter: str | Path) -> nn.Module:
         )
     try:
         return PeftModel.from_pretrained(base, str(adapter), is_trainable=False)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"adapter {adapter}: does not fit this base model ({reason})") from error
 

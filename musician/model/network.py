@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from musician.errors import UserError
@@ -40,7 +41,7 @@ def load_network(
             attn_implementation=attn_implementation,
             trust_remote_code=trust_remote_code,
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"model {name_or_path}: cannot be loaded ({reason}); give a directory or a hub id") from error
     return _for_training(network, gradient_checkpointing)

@@ -55,6 +55,9 @@ class LogWarmupLinear:
 
     def factor(self, step: int, total: int) -> float:
         """See `Schedule.factor`."""
+        step = max(
+            0, step - 1
+        )  # DeepSpeed's scheduler steps after the update: the second one still has the first's rate
         warmup = max(2, int(self.warmup_ratio * total))
         if step < warmup:
             gamma = math.log(step + 1) / math.log(warmup)

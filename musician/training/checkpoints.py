@@ -128,8 +128,9 @@ class Checkpoints(Checkpoint):
         return value < self.best_value if self.mode == "min" else value > self.best_value
 
     def _prune(self) -> None:
-        saved = sorted(self.directory.glob("step-*"))
-        best = (self.directory / "best").resolve()
+        # By time, not by step: a run resumed from an older checkpoint writes smaller steps than those that stand there.
+        saved = sorted(self.directory.glob("step-*"), key=lambda path: path.stat().st_mtime_ns)
+        linked = {(self.directory / link).resolve() for link in ("best", "last")}
         for old in saved[: -self.keep]:
-            if old.resolve() != best:
+            if old.resolve() not in linked:
                 shutil.rmtree(old)

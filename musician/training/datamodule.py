@@ -62,6 +62,8 @@ class TokenDataModule(lightning.LightningDataModule):
         self.reshuffle = reshuffle
         self.limits = (limit_train_rows, limit_val_rows)
         self.seed = seed
+        self._loader: EpochLoader | None = None
+        self._position: dict[str, Any] | None = None
         self.schedule_work(global_batch_size=1, micro_batch_size=1)
 
     def schedule_work(
@@ -104,7 +106,24 @@ class TokenDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> EpochLoader:
         """Micro-batches of this rank; the order is keyed by (seed, epoch)."""
-        return EpochLoader(self._train_batches, self.num_workers, self.pin_memory)
+        self._loader = EpochLoader(self._train_batches, self.num_workers, self.pin_memory)
+        if self._position is not None:
+            self._loader.load_state_dict(self._position)
+        return self._loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position in the data: epoch and step."""
+        return self._loader.state_dict() if self._loader else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a position.
+
+        Lightning would hand it to the loader only while it sets the loader up, and by then the loader exists: the
+        schedule had to ask how long an epoch is.
+        """
+        self._position = state_dict
+        if self._loader:
+            self._loader.load_state_dict(state_dict)
 
     def val_dataloader(self) -> Any:
         """Held-out micro-batches of this rank, in order; none when nothing is held out."""

@@ -85,9 +85,10 @@ class StepMetrics(Callback):
         self.tokens_seen += int(tokens)
         self.seconds_training += seconds
         flops = training_flops_per_token(module.network, self._context / max(1, self._places))
+        engine_norm = _engine_norm(trainer)
         values = {
             "train/loss": loss,
-            "train/grad_norm": _engine_norm(trainer) or self._gradient_norm,
+            "train/grad_norm": self._gradient_norm if engine_norm is None else engine_norm,
             "train/lr": self._lr,
             "train/tokens_per_second": tokens / seconds,
             "train/mfu": tokens / seconds * flops / self._peak if self._peak else float("nan"),

@@ -21,12 +21,12 @@ class StepProgress(Callback):
 
     def __init__(self, plain_interval: float = 15.0) -> None:
         self.plain_interval = plain_interval
-        self._began = self._reported = 0.0
+        self._began, self._reported = 0.0, float("-inf")
         self._first_step = 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Start the clock."""
-        self._began, self._reported = time.monotonic(), 0.0
+        self._began, self._reported = time.monotonic(), float("-inf")
         self._first_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:

@@ -71,12 +71,6 @@ def test_every_file_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
     assert order[-1] == (tmp_path.name, True), "the folder's entry is flushed after the rename"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="checkpoint.py:48: publish() removes an existing target before it renames, so a kill in between loses a "
-    "checkpoint that `last` points to (a run resumed from an older step rewrites newer ones). Fix: rename the old one "
-    "aside (.NAME.old), rename the new one in, then delete.",
-)
 def test_replacing_a_checkpoint_never_leaves_it_absent(tmp_path, monkeypatch):
     """B28: killed at any moment, here just before the rename."""
     target, partial = make(tmp_path / "target"), tmp_path / ".target.partial"

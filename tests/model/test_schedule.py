@@ -59,24 +59,11 @@ def test_cosine_rises_once_then_falls(ratio, total):
 
 @given(st.integers(3, 300), st.floats(0, 0.9))
 @settings(deadline=None, max_examples=40)
-def test_the_scripts_curve_is_that_of_deepspeed(total, ratio):
-    """At DeepSpeed's iteration i, to 1e-9 relative."""
-    warmup = max(1, int(ratio * total))
-    rates = deepspeed_rates(total, warmup)[1:]
+def test_each_update_uses_the_rate_that_deepspeed_would_use(total, ratio):
+    """B19. `factor(k)` is the share for update number k from 0; DeepSpeed steps its scheduler after the update."""
+    used = deepspeed_rates(total, max(1, int(ratio * total)))[:total]
     schedule = LogWarmupLinear(warmup_ratio=ratio, floor=0.1)
-    for iteration, rate in enumerate(rates):
-        assert 1e-4 * schedule.factor(iteration, total) == pytest.approx(rate, rel=1e-9)
-
-
-@pytest.mark.xfail(
-    strict=True,
-    reason="schedule.py:66: DeepSpeed steps its scheduler after the update, so update k uses iteration k-1: the "
-    "released script's first two updates are at the floor, ours only the first. Fix: step = max(0, step - 1) first.",
-)
-def test_each_update_uses_the_rate_that_deepspeed_would_use():
-    """B19. `factor(k)` is documented as the share for update number k, counted from 0."""
-    used = deepspeed_rates(100, 10)[:100]
-    assert [1e-4 * LogWarmupLinear().factor(step, 100) for step in range(100)] == pytest.approx(used, rel=1e-9)
+    assert [1e-4 * schedule.factor(step, total) for step in range(total)] == pytest.approx(used, rel=1e-9)
 
 
 def test_deepspeed_takes_the_scripts_warmup_for_a_logarithmic_one():

@@ -83,13 +83,6 @@ def test_a_resumed_run_remembers_what_was_best(tmp_path):
     assert step_of(tmp_path / "best") == 2
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="checkpoints.py:133: _prune orders by step, so a run resumed from an older checkpoint "
-    "(ckpt_path=RUN/checkpoints/best) deletes what it has just written and leaves `last` "
-    "dangling. Fix: drop step-* above the resumed step on the "
-    "first save, or sort by mtime and never remove `last`.",
-)
 def test_a_run_resumed_from_an_older_checkpoint_keeps_what_it_writes(tmp_path):
     save_sequence(Checkpoints(tmp_path, None), [1, 2, 3, 4])
     resumed = Checkpoints(tmp_path, None)
@@ -201,13 +194,13 @@ RESUME = pytest.mark.xfail(
 @pytest.mark.parametrize(
     ("stop", "micro"),
     [
-        pytest.param(1, 1, marks=RESUME),
-        pytest.param(3, 1, marks=RESUME),
+        pytest.param(1, 1),
+        pytest.param(3, 1),
         pytest.param(4, 1, id="between epochs"),
-        pytest.param(6, 1, marks=RESUME),
-        pytest.param(2, 4, marks=RESUME),
+        pytest.param(6, 1),
+        pytest.param(2, 4),
         pytest.param(4, 4, id="between epochs, no accumulation"),
-        pytest.param(7, 4, marks=RESUME),
+        pytest.param(7, 4),
     ],
 )
 def test_a_run_stopped_anywhere_ends_with_the_same_bits(tunes, tmp_path, undisturbed, stop, micro):
@@ -232,7 +225,6 @@ def test_dropout_matters_here(undisturbed, tunes):
     assert other.log.column("train/loss") != undisturbed(1).log.column("train/loss")
 
 
-@RESUME
 def test_a_run_resumed_from_a_checkpoint_between_saves_repeats_the_steps_it_lost(tunes, tmp_path, undisturbed):
     whole = undisturbed(1)
     fit(tunes, tmp_path, network=adapted(0.1), epochs=2, every_n_steps=3, callbacks=[StopAt(3)])

@@ -1,0 +1,207 @@
+"""Benchmarks by free answer: the model writes, greedily, and the letter is read from what it wrote.
+
+An answer without a letter is counted apart: `accuracy` takes it as wrong, `accuracy_parsed` leaves it out, and
+`parse_failures` says how many there were. Close to random, the two differ by more than most models do.
+
+How questions are put: `musician.benchmarks.asking`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from musician.benchmarks.answers import KINDS, parse_answer
+from musician.benchmarks.asking import GenerativeMode, fit_question
+from musician.benchmarks.evaluation import subset_accuracies
+from musician.benchmarks.question import LETTERS, Benchmark, Question, style_of
+from musician.benchmarks.statistics import Accuracy
+from musician.data.render import Renderer
+from musician.errors import UserError
+
+#: Writes on after the ids of a prompt, greedily, up to so many tokens: (ids, most new tokens) to the new text.
+Generate = Callable[[list[int], int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerativeRecord:
+    """One question's written answer.
+
+    Attributes:
+        prediction: the letter read from the response; None when there is none.
+        kind: by which pattern; see `musician.benchmarks.answers`.
+        shots_kept: examples the window held.
+        truncated: even without examples the prompt was cut, from the left.
+        prompt_sha256: of the UTF-8 text asked.
+    """
+
+    benchmark: str
+    subject: str
+    index: int
+    repeat: int
+    gold: str
+    prediction: str | None
+    kind: str | None
+    response: str
+    num_fewshot: int
+    shots_kept: int
+    truncated: bool
+    num_tokens: int
+    prompt_sha256: str
+    prompt_version: int
+    prompt_style: str
+
+    @property
+    def correct(self) -> bool:
+        """Whether the prediction is the gold letter."""
+        return self.prediction == self.gold
+
+
+@dataclass(frozen=True)
+class GenerativeResult:
+    """What the written answers amount to.
+
+    Attributes:
+        benchmark: name of the results.
+        accuracies: by subset, over all questions: an unread answer is wrong.
+        accuracies_parsed: by subset, over the answers with a letter; without those subsets that have none.
+        n: questions asked.
+        parse_failures: answers without a letter.
+        records: one for each question, in the benchmark's order.
+    """
+
+    benchmark: str
+    accuracies: Mapping[str, Accuracy]
+    accuracies_parsed: Mapping[str, Accuracy]
+    n: int
+    parse_failures: int
+    records: Sequence[GenerativeRecord]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers among all questions, each counted once."""
+        return sum(record.correct for record in self.records) / self.n
+
+    @property
+    def accuracy_parsed(self) -> float | None:
+        """Share of right answers among those with a letter."""
+        parsed = self.n - self.parse_failures
+        return sum(record.correct for record in self.records) / parsed if parsed else None
+
+    def metrics(self) -> dict[str, float]:
+        """Return accuracies over all questions and the rate of unread answers, for a dashboard."""
+        values = {f"eval/{self.benchmark}/{name}": result.value for name, result in self.accuracies.items()}
+        return values | {f"eval/{self.benchmark}/parse_failure_rate": self.parse_failures / self.n}
+
+    def details(self) -> dict[str, float]:
+        """Return intervals, accuracies over read answers, and how often each kind of evidence decided."""
+        root = f"eval/{self.benchmark}"
+        values: dict[str, float] = {}
+        for name, result in self.accuracies.items():
+            parts = {"n": result.n, "stderr": result.stderr, "ci95_low": result.low, "ci95_high": result.high}
+            values |= {f"{root}/{name}/{key}": value for key, value in parts.items() if value == value}
+        values |= {f"{root}/{name}/parsed": result.value for name, result in self.accuracies_parsed.items()}
+        kinds = Counter(record.kind for record in self.records)
+        values |= {f"{root}/read_by_{kind}": kinds[kind] for kind in KINDS}
+        return values | {f"{root}/parse_failures": self.parse_failures}
+
+
+def evaluate_generative(
+    benchmark: Benchmark,
+    renderer: Renderer,
+    generate: Generate,
+    mode: GenerativeMode | None = None,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    gather: Callable[[list[Any]], list[Any]] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> GenerativeResult:
+    """Ask every question of a benchmark and read the answers.
+
+    Rank r asks every `world_size`-th question from the r-th on. Not for ZeRO-3, whose ranks would have to write answers
+    of one length.
+
+    Args:
+        benchmark: what to ask.
+        renderer: turns prompts into ids; the one the model is served with.
+        generate: writes an answer.
+        mode: how to ask; None for a chat model, plainly.
+        rank: this process.
+        world_size: number of processes.
+        gather: takes this rank's list, returns the concatenation of all ranks' lists on every rank.
+        on_progress: called with (questions done, questions in all) of this rank.
+    """
+    mode = mode or GenerativeMode()
+    questions = benchmark.questions()
+    if not questions:
+        raise UserError(f"benchmark '{benchmark.name}' has no questions; check its subjects and limit.")
+    if world_size > 1 and gather is None:
+        raise ValueError(f"world_size={world_size} needs a gather function")
+    mine = range(rank, len(questions), world_size)
+    local = []
+    for done, place in enumerate(mine, start=1):
+        local.append((place, ask(benchmark, questions[place], renderer, generate, mode)))
+        if on_progress:
+            on_progress(done, len(mine))
+    numbered = sorted((gather or list)(local), key=itemgetter(0))
+    return result_of(mode.name(benchmark), benchmark, [record for _, record in numbered])
+
+
+def ask(
+    benchmark: Benchmark, question: Question, renderer: Renderer, generate: Generate, mode: GenerativeMode
+) -> GenerativeRecord:
+    """Ask one question."""
+    asked = fit_question(benchmark, question, renderer, mode)
+    response = mode.own_words(generate(asked.ids, mode.room))
+    parsed = parse_answer(response, question.options, mode.reasoning)
+    return GenerativeRecord(
+        benchmark=mode.name(benchmark),
+        subject=question.subject,
+        index=question.index,
+        repeat=question.repeat,
+        gold=LETTERS[question.answer],
+        prediction=parsed.letter if parsed else None,
+        kind=parsed.kind if parsed else None,
+        response=response,
+        num_fewshot=benchmark.num_fewshot,
+        shots_kept=asked.shots,
+        truncated=asked.truncated,
+        num_tokens=len(asked.ids),
+        prompt_sha256=sha256(asked.text.encode()).hexdigest(),
+        prompt_version=benchmark.version,
+        prompt_style=style_of(benchmark),
+    )
+
+
+def result_of(name: str, benchmark: Benchmark, records: Sequence[GenerativeRecord]) -> GenerativeResult:
+    """Count what the records say."""
+    asked: Sequence[Any] = records
+    parsed = [record for record in asked if record.prediction]
+    return GenerativeResult(
+        benchmark=name,
+        accuracies=subset_accuracies(asked, benchmark.subsets),
+        accuracies_parsed=subset_accuracies(parsed, benchmark.subsets),
+        n=len(records),
+        parse_failures=len(records) - len(parsed),
+        records=records,
+    )
+
+
+def write_generations(path: Path, records: Sequence[GenerativeRecord]) -> None:
+    """Write one JSON line for each answer; a reader sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    lines = (json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records)
+    try:
+        temporary.write_text("".join(lines), encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
