@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from musician.configuration import one_line
 from musician.launch import door
 
 
@@ -21,7 +23,7 @@ def main(cfg: DictConfig) -> None:
     from musician.model.checkpoint import newest_run
     from musician.restore import restore
 
-    benchmarks, missing = load_benchmarks(cfg.benchmark)
+    benchmarks, missing = load_benchmarks(cfg.get("benchmark") or {})
     if not benchmarks:
         raise UserError("eval: no benchmark can run; " + " | ".join(missing or ["benchmark=[] names none"]))
     model = cfg.model
@@ -41,10 +43,9 @@ def main(cfg: DictConfig) -> None:
     print(f"results: {output}")
 
 
-def load_benchmarks(nodes: DictConfig) -> tuple[list[Any], list[str]]:
+def load_benchmarks(nodes: Mapping[Any, Any]) -> tuple[list[Any], list[str]]:
     """Load the benchmarks whose data is there; say what is missing of the others."""
     from musician.errors import UserError
-    from musician.launch import one_line
 
     loaded, missing = [], []
     for name, node in nodes.items():

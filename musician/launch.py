@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
+import errno
 import logging
 import os
+import re
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from musician.errors import UserError, nearest
-
-_PACKAGE = Path(__file__).resolve().parent
-
-#: In a checkout conf/ sits beside the package; in a wheel it is inside it.
-CONF_DIR = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
+from musician.configuration import CONF_DIR, check_keys, one_line
+from musician.errors import UserError
+from musician.training.record import is_locked
 
 _CHATTY_LOGGERS = (
     "pytorch_lightning.utilities.rank_zero",
@@ -39,6 +37,10 @@ _CHATTY_LOGGERS = (
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 
 
+#: Set while a door runs, for the processes it starts.
+_INSIDE = "MUSICIAN_INSIDE_DOOR"
+
+
 def door(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a function of a config a command: `conf/CONFIG_NAME.yaml` composed with what the command line says.
 
@@ -46,39 +48,104 @@ def door(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
     """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
-        wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-
         @wraps(main)
         def job(cfg: DictConfig) -> Any:
             quieten_libraries()
             check_keys(cfg, config_name)
             return main(cfg)
 
-        # Caught inside as well: Hydra adds a line of its own to what leaves a job.
-        application = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(
-            job if wants_traceback else _in_one_line(job)
-        )
-
         @wraps(main)
         def run() -> None:
             sys.argv[1:] = [spell_override(argument, config_name) for argument in sys.argv[1:]]
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own version and exits
-            (application if wants_traceback else _in_one_line(application))()
+            wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1" and _INSIDE not in os.environ
+            compose = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)
+            if wants_traceback:
+                compose(job)()
+                return
+            # Otherwise Hydra prints its own version of an error and exits.
+            os.environ["HYDRA_FULL_ERROR"] = os.environ[_INSIDE] = "1"
+            # Caught inside as well: Hydra adds a line of its own to what leaves a job.
+            _in_one_line(compose(_in_one_line(job)), outside=True)()
 
         return run
 
     return decorate
 
 
+def _in_one_line(function: Callable[..., Any], outside: bool = False) -> Callable[..., Any]:
+    """Turn a user's mistake into one line and exit status 1.
+
+    Args:
+        function: what to run.
+        outside: it is Hydra around a job, whose failures to write the output directory, and refusals, count as well.
+    """
+    mistakes: tuple[type[Exception], ...] = (UserError, HydraException, OmegaConfBaseException)
+
+    @wraps(function)
+    def run(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except mistakes as error:
+            _refuse(one_line(error))
+        except (OSError, ValueError) as error:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                where = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else error
+                _refuse(f"the disk is full ({where}: {error}); free some space and run again")
+            if not outside or _job_began(error):
+                raise
+            where = getattr(error, "filename", None)
+            _refuse(
+                f"output directory {where}: cannot be written ({error}); set hydra.run.dir" if where else str(error)
+            )
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(130) from None
+
+    return run
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    discard_empty_output()
+    raise SystemExit(1) from None
+
+
+def _job_began(error: BaseException) -> bool:
+    """Whether an error came out of the job itself, not out of what Hydra does around it."""
+    frame = error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_name == "job" and frame.tb_frame.f_globals.get("__name__") == __name__:
+            return True
+        frame = frame.tb_next
+    return False
+
+
 def discard_empty_output() -> None:
-    """Remove the output directory that Hydra made for a job that ended before it wrote anything."""
+    """Remove the output directory that Hydra made for a job that ended before it wrote anything.
+
+    One that another job holds stays: that job may not have written anything yet either.
+    """
     if not HydraConfig.initialized() or is_child_rank():
         return
     job = HydraConfig.get()
     output = Path(job.runtime.output_dir)
-    own = {job.output_subdir, f"{job.job.name}.log", ".lock"}
-    if job.output_subdir and output.is_dir() and {entry.name for entry in output.iterdir()} <= own:
+    own = {".hydra", f"{job.job.name}.log", ".lock"}
+    if output == Path(job.runtime.cwd) or not output.is_dir() or is_locked(output):
+        return
+    if {entry.name for entry in output.iterdir()} <= own:
         shutil.rmtree(output)
+
+
+def save_job(output: Path) -> None:
+    """Write `.hydra/`: what was composed, and from which overrides.
+
+    Hydra would write it before the job could refuse the directory, over that of a run that is there.
+    """
+    job = HydraConfig.get()
+    folder = output / ".hydra"
+    folder.mkdir(exist_ok=True)
+    OmegaConf.save(job.overrides.task, folder / "overrides.yaml")
+    OmegaConf.save(OmegaConf.create({"hydra": job}), folder / "hydra.yaml")
 
 
 def quieten_libraries() -> None:
@@ -113,71 +180,13 @@ def spell_override(argument: str, config_name: str) -> str:
     takes_path = OmegaConf.is_dict(primary) and "model" in primary
     if not takes_path or key != "model" or not equals:
         return argument
-    quoted = value if value[:1] in ("'", '"', "$") else "'" + value.replace("'", "\\'") + "'"
+    quoted = value if value[:1] in ("'", '"', "$") else quote(value)
     return f"model.path={quoted}"
 
 
-def _in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(function)
-    def run(*arguments: Any) -> Any:
-        try:
-            return function(*arguments)
-        except (UserError, HydraException, OmegaConfBaseException) as error:
-            print(f"error: {one_line(error)}", file=sys.stderr)
-            discard_empty_output()
-            raise SystemExit(1) from None
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            raise SystemExit(130) from None
-
-    return run
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error, with the nearest right key or option where one is missing.
-
-    An error raised while Hydra instantiates a node arrives wrapped; the user's error inside speaks.
-    """
-    inner = error
-    while inner.__cause__ is not None and not isinstance(inner, UserError):
-        inner = inner.__cause__
-    if isinstance(inner, UserError):
-        return str(inner)
-    text = " ".join(part.strip() for part in str(error).splitlines() if part.strip())
-    parent: Any = getattr(inner, "parent_node", None)
-    if isinstance(inner, OmegaConfBaseException) and OmegaConf.is_dict(parent):
-        key = str(inner.key)
-        path = inner.full_key or key
-        names = sorted(str(name) for name in parent if not str(name).startswith("_"))
-        return f"config: there is no key '{path}'{nearest(key, names)}; it has {names}"
-    if "Could not find '" in text:
-        group, _, option = text.split("Could not find '")[1].split("'")[0].rpartition("/")
-        options = sorted(file.stem for file in (CONF_DIR / group).glob("[!_]*.yaml"))
-        if options:
-            return f"config: {group} has no option '{option}'{nearest(option, options)}; it has {options}"
-    return text
-
-
-def check_keys(cfg: DictConfig, primary: str) -> None:
-    """Refuse a key that nothing would read, wherever it was written, experiment files included.
-
-    A node with a `_target_` may have the target's arguments; any other node what its options in conf/ have.
-
-    Raises:
-        UserError: naming the key and the nearest right one.
-    """
-    plain = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(plain, dict)
-    root = OmegaConf.to_container(OmegaConf.load(CONF_DIR / f"{primary}.yaml"), resolve=False)
-    assert isinstance(root, dict)
-    groups = {str(name) for item in root.pop("defaults", []) if isinstance(item, dict) for name in item}
-    allowed = {str(name) for name in root} | groups
-    for key, value in plain.items():
-        if key not in allowed:
-            raise UserError(f"config: there is no key '{key!s}'{nearest(str(key), allowed)}; it has {sorted(allowed)}")
-        schemas = _options(str(key)) if key in groups else [root[key]]
-        if isinstance(value, Mapping):
-            _check_node(value, str(key), schemas)
+def quote(value: str) -> str:
+    """A value as a quoted string of Hydra's grammar: a backslash counts only before a quote or the end."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), value) + "'"
 
 
 def build_selected(nodes: Mapping[Any, Any]) -> dict[str, Any]:
@@ -223,44 +232,3 @@ def rank_command(module: str, local_rank: int) -> list[str]:
 def is_child_rank() -> bool:
     """Whether this process is not the first of its job, whoever started it: Lightning, torchrun or SLURM."""
     return any(int(os.environ.get(name) or 0) > 0 for name in _RANK_VARIABLES)
-
-
-def _check_node(node: Mapping[Any, Any], path: str, schemas: list[Any]) -> None:
-    schemas = [schema for schema in schemas if isinstance(schema, Mapping)]
-    known = {str(key) for schema in schemas for key in schema}
-    target = node.get("_target_")
-    if target is not None:
-        known |= _parameters(str(target), path)
-        known |= {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
-    for key, value in node.items():
-        if known and str(key) not in known:
-            names = sorted(name for name in known if not name.startswith("_"))
-            raise UserError(f"config: there is no key '{path}.{key}'{nearest(str(key), names)}; it has {names}")
-        if isinstance(value, Mapping):
-            _check_node(value, f"{path}.{key}", [schema.get(key) for schema in schemas])
-
-
-def _parameters(target: str, path: str) -> set[str]:
-    """Names a target accepts; `**kwargs` counts for nothing, so that a typo cannot hide in it."""
-    try:
-        signature = inspect.signature(get_object(target))
-    except (ImportError, ValueError, AttributeError) as error:
-        raise UserError(f"config: {path}._target_={target} cannot be imported ({error})") from error
-    return {name for name, parameter in signature.parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
-
-
-def _options(group: str) -> list[Any]:
-    """The content of every option of a group; options that go to `group.NAME` are nested so."""
-    return list(_read_options(CONF_DIR / group, group))
-
-
-def _read_options(folder: Path, group: str) -> Iterator[Any]:
-    for file in sorted(folder.glob("*.yaml")):
-        content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-        if isinstance(content, dict):
-            content.pop("defaults", None)
-        header = file.read_text().lstrip()
-        package = header.split("@package", 1)[1].split()[0] if header.startswith("# @package") else group
-        for name in reversed(package.split(".")[1:]):
-            content = {name: content}
-        yield content

@@ -46,7 +46,7 @@ def show(datamodule: Any, count: int) -> None:
                     text.append(piece, style="green" if supervised[start] else "dim")
                     start = end
             cuts = "".join(f", cut: {cut}" for cut in item.cuts)
-            console.rule(f"{found.where}: {len(ids)} tokens, {sum(supervised)} supervised{cuts}")
+            console.print(f"-- {found.where}: {len(ids)} tokens, {sum(supervised)} supervised{cuts}", soft_wrap=True)
             console.print(text)
 
 

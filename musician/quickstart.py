@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -50,7 +51,7 @@ def run_door(title: str, module: str, *arguments: str) -> None:
     say(title)
     done = subprocess.run([sys.executable, "-m", f"musician.{module}", *arguments], check=False)
     if done.returncode:
-        command = " ".join(["python -m", f"musician.{module}", *arguments])
+        command = f"python -m musician.{module} {shlex.join(arguments)}"
         raise UserError(f"the demo stopped at '{title}' (exit status {done.returncode}); run it alone: {command}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from musician.launch import build_selected, door, is_child_rank, pin_ranks
+from musician.launch import build_selected, door, is_child_rank, pin_ranks, save_job
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -53,7 +53,7 @@ def fit(cfg: DictConfig, hardware: Any, accumulation: int, resume: Any, run: Any
         cfg.global_batch_size, hardware.micro_batch_size, hardware.workers_per_rank, hardware.accelerator == "gpu"
     )
     datamodule.setup()
-    benchmarks = build_selected(cfg.benchmark)
+    benchmarks = build_selected(cfg.get("benchmark") or {})
 
     network = instantiate(cfg.model.network)
     check_vocabulary(network, tokenizer)
@@ -64,9 +64,11 @@ def fit(cfg: DictConfig, hardware: Any, accumulation: int, resume: Any, run: Any
         cfg.trainer,
         accumulate_grad_batches=accumulation,
         callbacks=build_callbacks(cfg, benchmarks, renderer, facts),
-        logger=list(build_selected(cfg.logger).values()),
+        logger=list(build_selected(cfg.get("logger") or {}).values()),
     )
     if run is not None:
+        save_job(run.path)
+        OmegaConf.save(cfg, run.path / ".hydra" / "config.yaml")
         config = OmegaConf.to_container(cfg, resolve=True)
         record = run.record(config=config, overrides=list(hydra_overrides()), **facts)
         say(f"run: {run.path}")
@@ -96,7 +98,7 @@ def build_callbacks(cfg: DictConfig, benchmarks: dict[str, Any], renderer: Any, 
         "evaluations": {"benchmarks": benchmarks, "renderer": renderer},
         "checkpoints": {"tokenizer": renderer.tokenizer, "description": facts},
     }
-    callbacks = build_selected(cfg.callbacks)
+    callbacks = build_selected(cfg.get("callbacks") or {})
     return [callback(**known[name]) if name in known else callback for name, callback in callbacks.items()]
 
 

@@ -208,7 +208,6 @@ def test_training_from_a_model_that_is_not_there(tmp_path, path):
 
 
 @pytest.mark.parametrize(("door", "key"), [("merge", "model.path"), ("generate", "prompt")])
-@pytest.mark.xfail(strict=True, reason="one_line tells a ??? value as an unknown key: 'there is no key model.path'")
 def test_what_must_be_given_is_asked_for(finished, door, key):
     model = ["model=run"] if key == "prompt" else []
     outcome = call(door, *model, cwd=finished)
@@ -267,14 +266,12 @@ def test_training_refuses_a_benchmark_without_data_before_it_starts(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="benchmark=[] leaves no node: 'config: there is no key benchmark' (train.fit)")
 def test_training_needs_no_benchmark(tmp_path):
     write_jsonl(tmp_path / "tunes.jsonl", tunes(12))
     arguments = [*QUESTIONLESS, "benchmark=[]", *reading("tunes.jsonl"), "hydra.run.dir=run"]
     assert_ran(call("train", *arguments, cwd=tmp_path))
 
 
-@pytest.mark.xfail(strict=True, reason="benchmark=[] leaves no node: 'config: there is no key benchmark' (eval.main)")
 def test_eval_of_no_benchmark_says_so(finished):
     assert_refused(call("eval", "model=run", "benchmark=[]", cwd=finished), "benchmark=[]")
 
@@ -312,7 +309,6 @@ def test_a_run_is_not_overwritten(job, tmp_path):
     assert after == before
 
 
-@pytest.mark.xfail(strict=True, reason="Hydra writes .hydra/ before the door looks, so it describes the refused job")
 def test_a_refused_job_does_not_rewrite_the_config_of_the_run_that_is_there(finished):
     before = content(finished / "run" / ".hydra")
     call("train", *TINY, *reading("tunes.jsonl"), "hydra.run.dir=run", "seed=9", cwd=finished)
@@ -351,9 +347,6 @@ def test_a_second_job_in_a_directory_is_refused_while_the_first_runs(job, tmp_pa
     assert_ran(job())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="discard_empty_output removes the running job's directory: its lock, .hydra and log are gone"
-)
 def test_a_refused_second_job_leaves_the_first_its_directory(job, tmp_path, running):
     assert_refused(job(), "another job is running")
     assert (tmp_path / "run" / ".lock").exists()
@@ -370,15 +363,10 @@ def no_folder(tmp_path):
     return "file/below"
 
 
-UNCAUGHT = "an OSError of Hydra's own mkdir, before the job, leaves the door as a traceback"
-
-
-@pytest.mark.xfail(strict=True, reason=UNCAUGHT)
 def test_a_run_directory_that_cannot_be_made(job, no_folder):
     assert_refused(job(f"hydra.run.dir={no_folder}"), no_folder, "hydra.run.dir")
 
 
-@pytest.mark.xfail(strict=True, reason=UNCAUGHT)
 def test_an_eval_directory_that_cannot_be_made(finished):
     (finished / "file").write_text("")
     outcome = call("eval", "model=run", *FOUR_QUESTIONS, "hydra.run.dir=file/below", cwd=finished)
@@ -391,7 +379,6 @@ def test_a_cache_that_cannot_be_made(job, tmp_path, no_folder):
     assert_refused(preprocess(tmp_path, *reading("tunes.jsonl"), f"cache_dir={no_folder}"), no_folder, "data.root")
 
 
-@pytest.mark.xfail(strict=True, reason="model/merge.py write_atomically: an OSError leaves the door as a traceback")
 def test_a_merged_model_that_cannot_be_written(finished):
     (finished / "file").write_text("")
     assert_refused(call("merge", "model=run", "output_dir=file/below", cwd=finished), "file/below", "output_dir")
@@ -436,7 +423,6 @@ def test_a_full_disk_at_a_checkpoint_leaves_the_earlier_ones_whole(job, tmp_path
         torch.load(folder / "last" / "state.ckpt", weights_only=False)
 
 
-@pytest.mark.xfail(strict=True, reason="an OSError of Hydra or of RunDirectory.record leaves the door as a traceback")
 def test_a_disk_that_is_full_from_the_start(job, tmp_path):
     with small_disk(tmp_path / "disk", 64) as disk:
         with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
@@ -445,7 +431,6 @@ def test_a_disk_that_is_full_from_the_start(job, tmp_path):
         assert_stopped(job(f"hydra.run.dir={disk}/run"), disk, "No space left")
 
 
-@pytest.mark.xfail(strict=True, reason="model/merge.py: safetensors' and OS errors leave the door as a traceback")
 def test_a_full_disk_while_merging_leaves_nothing(finished, tmp_path):
     with small_disk(tmp_path / "disk", 64) as disk:
         assert_refused(call("merge", "model=run", f"output_dir={disk}/merged", cwd=finished), disk)
@@ -482,7 +467,6 @@ def test_a_weight_that_is_infinite_is_found_at_the_first_step(job, tmp_path, mon
 # Values of the wrong kind
 
 
-@pytest.mark.xfail(strict=True, reason="nothing compares a value with its kind in conf/ or the signature: a traceback")
 @pytest.mark.parametrize(
     "override", ["global_batch_size=many", "hardware.devices=two", "optimizer.lr=fast", "lora.r=x"]
 )

@@ -99,7 +99,6 @@ def test_the_papers_job_on_a_machine_without_gpus_ends_in_one_line(tmp_path):
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="Hydra's ValueError leaves the door as a traceback")
 def test_showing_a_sweep_is_refused_in_one_line(tmp_path):
     assert_refused(call("train", "-m", "+experiment=smoke", "lora.r=2,4", "--cfg", "job", cwd=tmp_path), "multirun")
 
@@ -153,7 +152,6 @@ def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path, door, argu
         (["+sweep=lora_ranks"], "lora_ranks", "lora_rank"),
         pytest.param(
             *(["benchmark=[mmllu]"], "mmllu", "mmlu"),
-            marks=pytest.mark.xfail(strict=True, reason="one_line knows 'Could not find', not 'Could not load'"),
         ),
         (["recipe=reedme"], "reedme", "readme"),
     ],
@@ -319,7 +317,6 @@ def test_show_prints_as_many_rows_as_asked_for(tmp_path):
     assert outcome.stdout.count("\n") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="preprocess.show: console.rule cuts the heading, counts and all, at 80 columns")
 def test_show_heads_each_row_with_its_place_and_its_counts(tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", instructions())
     data = ["model=tiny", "data=jsonl", f"data.source.path={path}", "cache_dir=cache"]

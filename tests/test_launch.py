@@ -137,9 +137,7 @@ def read_override(argument):
     return override.key_or_group, getattr(value, "text", value)
 
 
-ENDS_IN_A_BACKSLASH = pytest.param(
-    "ends in \\", marks=pytest.mark.xfail(strict=True, reason="spell_override does not double a closing backslash")
-)
+ENDS_IN_A_BACKSLASH = pytest.param("ends in \\")
 
 
 @pytest.mark.parametrize("path", [*PATHS, "back\\slash", ENDS_IN_A_BACKSLASH])

@@ -9,9 +9,6 @@ import musician.quickstart as quickstart
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True, reason="launch.door sets HYDRA_FULL_ERROR=1 for itself; the stage inherits it and prints a traceback"
-)
 @pytest.mark.parametrize(
     ("budget", "door", "directory"),
     [

@@ -54,7 +54,7 @@ PATTERNS = (
     Pattern("leading", re.compile(rf"\A{_LETTER}"), False),
     Pattern("option", re.compile(rf"\b(?i:option|choice){_LETTER}"), True),
     Pattern("bracket", re.compile(r"[(\[]([A-D])[)\]]"), True),
-    Pattern("line", re.compile(r"^\W*([A-D])[.)](?:\s|$)", re.MULTILINE), True),
+    Pattern("line", re.compile(r"^\W{0,8}([A-D])[.)](?:\s|$)", re.MULTILINE), True),
 )
 KINDS = (*(pattern.kind for pattern in PATTERNS), "text")
 

@@ -1,7 +1,7 @@
 """How a question is put to a model that writes its answer: the words around it, and the ids that fit the window.
 
-The ways of asking follow Table 3 of the ChatMusician paper (arXiv 2402.16153), in our own words; in-context examples are
-the benchmark's `num_fewshot`, and go with each of them.
+The ways of asking follow Table 3 of the ChatMusician paper (arXiv 2402.16153), in our own words; in-context examples
+are the benchmark's `num_fewshot`, and go with each of them.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ Asking = Literal["plain", "role_play", "chain_of_thought"]
 ASKINGS: tuple[Asking, ...] = get_args(Asking)
 
 ROLE = (
-    "You are a professor of music theory. You know harmony, counterpoint, form, notation and music history, and you read "
-    "ABC notation as easily as a score.\n"
+    "You are a professor of music theory. You know harmony, counterpoint, form, notation and music history, and you "
+    "read ABC notation as easily as a score.\n"
 )
 REASON = (
     "Think step by step: say what the question asks, work it out from the music or the definitions, and compare the "
@@ -64,7 +64,7 @@ class GenerativeMode:
         return self.max_new_tokens or (512 if self.reasoning else 32)
 
     def name(self, benchmark: Benchmark) -> str:
-        """Return the name of the results: the benchmark's, and everything that is asked otherwise than by likelihood."""
+        """Return the name of the results: the benchmark's, and what is asked otherwise than by likelihood."""
         parts = [benchmark.name.removesuffix("_chat"), "generative", "" if self.asking == "plain" else self.asking]
         return "_".join(part for part in [*parts, "chat" if self.chat else ""] if part)
 

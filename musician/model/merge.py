@@ -145,7 +145,10 @@ def merge(
                 f"more than {allowed:.3g} (dtype={dtype}); nothing was written"
             )
 
-    write_atomically(output, fill)
+    try:
+        write_atomically(output, fill)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"merge: {output} cannot be written ({error}); choose another output_dir") from error
     return certificate[0]
 
 

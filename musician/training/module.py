@@ -74,6 +74,8 @@ class CausalLMModule(lightning.LightningModule):
         """Log the mean over all supervised tokens of all ranks, in nats per token."""
         sums = torch.tensor(self._validation, dtype=torch.float64, device=self.device)
         total = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        if not torch.isfinite(total[0]):
+            raise UserError(f"val/loss is {float(total[0])} at step {self.global_step}; lower optimizer.lr and resume")
         self.log("val/loss", (total[0] / total[1].clamp(min=1)).float(), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:

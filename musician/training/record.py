@@ -63,8 +63,11 @@ class RunDirectory:
             "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "gpus": _gpus()},
         }
         partial = self.path / ".run.json"
-        partial.write_text(json.dumps(record, indent=2, sort_keys=True, default=str) + "\n")
-        partial.replace(self.path / "run.json")
+        try:
+            partial.write_text(json.dumps(record, indent=2, sort_keys=True, default=str) + "\n")
+            partial.replace(self.path / "run.json")
+        except OSError as error:
+            raise UserError(f"run directory {self.path}: cannot be written ({error.strerror})") from error
         return record
 
     def _claim(self) -> TextIO:
@@ -83,6 +86,19 @@ class RunDirectory:
                 f"run directory {self.path}: another job is running in it; choose another hydra.run.dir"
             ) from error
         return lock
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a job runs in a directory."""
+    file = directory / ".lock"
+    if not file.is_file():
+        return False
+    with file.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def git_state(root: str | Path | None = None) -> Mapping[str, Any]:

@@ -182,15 +182,6 @@ def undisturbed(tunes, tmp_path_factory):
     return run
 
 
-RESUME = pytest.mark.xfail(
-    strict=True,
-    reason="(1) module.py:83: estimated_stepping_batches makes Lightning set the loader up before its state is read, "
-    "so EpochLoader.load_state_dict is never called and a resumed epoch begins at row 0 again. Fix: position in "
-    "TokenDataModule.state_dict/load_state_dict. (2) loader.py:62: each iter(DataLoader) draws from torch's global "
-    "generator. Fix: DataLoader(..., generator=torch.Generator()). With both, bits are equal at every stop.",
-)
-
-
 @pytest.mark.parametrize(
     ("stop", "micro"),
     [
