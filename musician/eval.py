@@ -31,9 +31,10 @@ def main(cfg: DictConfig) -> None:
     device, dtype = best_device()
     opened = restore(path, model.base, model.dtype or dtype, model.device or device, model.template)
     output = Path(cfg.output_dir)
+    scorer = instantiate(cfg.scorer)
     results: dict[str, Any] = {"model": path, "missing": missing, "benchmarks": {}}
     for benchmark in benchmarks:
-        outcome = run_benchmark(benchmark, opened.network, opened.renderer, output)
+        outcome = run_benchmark(benchmark, opened.network, opened.renderer, output, scorer)
         print(summary(outcome), flush=True)
         results["benchmarks"][benchmark.name] = outcome.metrics() | outcome.details()
     output.mkdir(parents=True, exist_ok=True)

@@ -89,8 +89,8 @@ def _in_one_line(function: Callable[..., Any], outside: bool = False) -> Callabl
             _refuse(one_line(error))
         except (OSError, ValueError) as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                where = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else error
-                _refuse(f"the disk is full ({where}: {error}); free some space and run again")
+                place = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "output"
+                _refuse(f"the disk is full ({place}: {error}); free some space and run again")
             if not outside or _job_began(error):
                 raise
             where = getattr(error, "filename", None)

@@ -89,9 +89,9 @@ class Contamination:
         kinds = {kind: sum(match.kind == kind for match in self.matches) for kind in ("text", "melody", "contour")}
         found = ", ".join(f"{count} by {kind}" for kind, count in kinds.items())
         return (
-            f"{self.benchmark}: {len(self.indexes())} of {self.questions} questions found in {self.texts} training texts, "
-            f"{len(self.indexes(0.5))} of them at least by half ({found}; {self.checked_text} could be recognised by text, "
-            f"{self.checked_music} by music)"
+            f"{self.benchmark}: {len(self.indexes())} of {self.questions} questions found in {self.texts} training "
+            f"texts, {len(self.indexes(0.5))} of them at least by half ({found}; {self.checked_text} could be "
+            f"recognised by text, {self.checked_music} by music)"
         )
 
 

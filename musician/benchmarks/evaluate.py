@@ -12,10 +12,12 @@ from typing import Any
 
 from torch import nn
 
+from musician.benchmarks.encoding import Encoder
 from musician.benchmarks.evaluation import Evaluation, subset_accuracies
 from musician.benchmarks.likelihood import Likelihood, Progress
 from musician.benchmarks.question import Benchmark
 from musician.benchmarks.records import Record, make_record, write_records
+from musician.data.render import Renderer
 from musician.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -23,12 +25,13 @@ logger = logging.getLogger(__name__)
 Gather = Callable[[list[Any]], list[Any]]
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - what is asked, who answers, and which part this process does
     benchmark: Benchmark,
     network: nn.Module,
     tokenizer: Any,
     *,
     scorer: Likelihood | None = None,
+    renderer: Renderer | None = None,
     rank: int = 0,
     world_size: int = 1,
     gather: Gather | None = None,
@@ -45,6 +48,7 @@ def evaluate(
         network: a causal LM, also wrapped by peft.
         tokenizer: its tokenizer.
         scorer: method, batch sizes, window; None for the defaults.
+        renderer: renders the prompts of a benchmark in chat format.
         rank: this process.
         world_size: number of processes.
         gather: takes this rank's list, returns the concatenation of all ranks' lists on every rank.
@@ -58,11 +62,13 @@ def evaluate(
     if world_size > 1 and gather is None:
         raise ValueError(f"world_size={world_size} needs a gather function")
     shard = Shard(rank, world_size, gather or list)
-    records, bos = collect_records(benchmark, network, tokenizer, scorer or Likelihood(), shard, on_progress)
+    scorer = scorer or Likelihood()
+    encoder = scorer.encoder(network, tokenizer, benchmark, renderer)
+    records = collect_records(benchmark, network, encoder, scorer, shard, on_progress)
     if rank == 0 and records_path is not None:
         write_records(Path(records_path), records)
     accuracies = subset_accuracies(records, benchmark.subsets)
-    evaluation = Evaluation.of(benchmark, records, accuracies, bos, time.perf_counter() - started)
+    evaluation = Evaluation.of(benchmark, records, accuracies, encoder.bos, time.perf_counter() - started)
     if rank == 0:
         for note in evaluation.notes():
             logger.warning("%s: %s", benchmark.name, note)
@@ -85,17 +91,16 @@ class Shard:
 def collect_records(
     benchmark: Benchmark,
     network: nn.Module,
-    tokenizer: Any,
+    encoder: Encoder,
     scorer: Likelihood,
     shard: Shard,
     on_progress: Progress | None,
-) -> tuple[Sequence[Record], str]:
-    """Score this rank's questions and return all ranks' records in the benchmark's order, and the leading tokens."""
+) -> Sequence[Record]:
+    """Score this rank's questions and return all ranks' records in the benchmark's order."""
     questions = benchmark.questions()
     if not questions:
         raise UserError(f"benchmark '{benchmark.name}' has no questions; check its subjects and limit.")
     mine = range(shard.rank, len(questions), shard.world_size)
-    encoder = scorer.encoder(network, tokenizer)
     prompts = [encoder.fit(benchmark, questions[i]) for i in mine]
     scores = scorer.score_encoded(network, prompts, agree=shard.most, on_progress=on_progress)
     local = [
@@ -105,4 +110,4 @@ def collect_records(
     numbered = sorted(shard.gather(local), key=itemgetter(0))
     if [i for i, _ in numbered] != list(range(len(questions))):
         raise ValueError(f"gather returned {len(numbered)} records for {len(questions)} questions")
-    return [record for _, record in numbered], encoder.bos
+    return [record for _, record in numbered]

@@ -18,10 +18,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from musician.benchmarks.encoding import EncodedPrompt, PromptEncoder
+from musician.benchmarks.chat_encoding import encoder_for
+from musician.benchmarks.encoding import EncodedPrompt, Encoder, PromptEncoder
 from musician.benchmarks.forward import Row, score_rows
-from musician.benchmarks.question import LETTERS
+from musician.benchmarks.question import LETTERS, Benchmark, wants_chat
 from musician.benchmarks.shared_prefix import Extend, Plan, Read, plan, run
+from musician.data.render import Renderer
 from musician.errors import UserError
 from musician.model.network import causal_lm
 
@@ -79,6 +81,8 @@ class Likelihood:
         max_length: the model's window in tokens; None for the smaller of `max_position_embeddings` and 2048.
         packed_tokens: most tokens in a packed forward of the `shared` method; None for 512 on a CPU (attention among
             strangers costs more there than the forwards it saves), 4096 elsewhere.
+        emulate_opencompass: cut an over-long prompt on the right, as the original does: its answer is lost, all four
+            options score alike and the earliest letter wins. Otherwise the left is cut and the answer stays.
         device: where the ids go; None for the device of the network's parameters.
     """
 
@@ -87,6 +91,7 @@ class Likelihood:
     max_tokens: int = 16384
     max_length: int | None = None
     packed_tokens: int | None = None
+    emulate_opencompass: bool = False
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -94,12 +99,21 @@ class Likelihood:
             if getattr(self, name) < 1:
                 raise UserError(f"the likelihood scorer's {name} is {getattr(self, name)}; it must be at least 1.")
 
-    def encoder(self, network: nn.Module, tokenizer: Any) -> PromptEncoder:
-        """Return the encoder for this network's window."""
-        if self.max_length is not None:
-            return PromptEncoder(tokenizer, self.max_length)
+    def encoder(
+        self, network: nn.Module, tokenizer: Any, benchmark: Benchmark | None = None, renderer: Renderer | None = None
+    ) -> Encoder:
+        """Return the encoder for this network's window, in the form the benchmark asks for.
+
+        Raises:
+            UserError: the benchmark wants the chat format and there is no renderer.
+        """
         positions = getattr(getattr(causal_lm(network), "config", None), "max_position_embeddings", None)
-        return PromptEncoder(tokenizer, min(positions or WINDOW, WINDOW))
+        window = self.max_length or min(positions or WINDOW, WINDOW)
+        if benchmark is not None and wants_chat(benchmark):
+            if renderer is None:
+                raise UserError(f"benchmark '{benchmark.name}' asks in chat format, which needs a renderer")
+            return encoder_for(benchmark, renderer, window)
+        return PromptEncoder(tokenizer, window, "opencompass" if self.emulate_opencompass else "keep_answer")
 
     def score(self, network: nn.Module, tokenizer: Any, prompts: Sequence[str]) -> list[Scores]:
         """Score prompts that end before their answer; too long ones are cut from the left and marked."""
@@ -164,6 +178,9 @@ class Likelihood:
         return [row for prompt in prompts for row in self._rows(prompt)]
 
     def _rows(self, prompt: EncodedPrompt) -> list[Row]:
+        if prompt.answer_cut:
+            # The four versions are one text; scored four times they could differ by rounding.
+            return [Row.whole(prompt.prefix, prompt.tails[0])]
         if prompt.differs_in_one_id and self.method != "audit":
             return [Row(prompt.prefix, tuple(tail[0] for tail in prompt.tails))]
         return [Row.whole(prompt.prefix, tail) for tail in prompt.tails]
@@ -172,7 +189,10 @@ class Likelihood:
         """Turn the numbers of the rows, in row order, into one `Scores` for each prompt."""
         scores = []
         for prompt in prompts:
-            if prompt.differs_in_one_id and self.method != "audit":
+            if prompt.answer_cut:
+                alike = next(results)[0]
+                scores.append(Scores((alike, alike, alike, alike), prompt.num_tokens, "full", None, True))
+            elif prompt.differs_in_one_id and self.method != "audit":
                 a, b, c, d, mass = next(results)
                 scores.append(Scores((a, b, c, d), prompt.num_tokens, "letter", mass, prompt.truncated))
             else:

@@ -10,6 +10,7 @@ from torch import nn
 
 from musician.benchmarks.evaluate import evaluate
 from musician.benchmarks.held_out_tunes import HeldOutTunes
+from musician.benchmarks.likelihood import Likelihood
 from musician.data.render import Renderer
 from musician.progress import ProgressLine
 
@@ -36,6 +37,7 @@ def run_benchmark(
     network: nn.Module,
     renderer: Renderer,
     records: Path | None = None,
+    scorer: Likelihood | None = None,
     rank: int = 0,
     world_size: int = 1,
     gather: Callable[[list[Any]], list[Any]] | None = None,
@@ -46,7 +48,16 @@ def run_benchmark(
         if isinstance(benchmark, HeldOutTunes):
             return benchmark.measure(network, renderer, on_progress=line.update, **shared)
         path = records / benchmark.name / "predictions.jsonl" if records else None
-        return evaluate(benchmark, network, renderer.tokenizer, records_path=path, on_progress=line.update, **shared)
+        return evaluate(
+            benchmark,
+            network,
+            renderer.tokenizer,
+            records_path=path,
+            scorer=scorer,
+            renderer=renderer,
+            on_progress=line.update,
+            **shared,
+        )
 
 
 def summary(outcome: Outcome) -> str:

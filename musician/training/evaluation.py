@@ -78,9 +78,9 @@ class Evaluations(Callback):
                 module.network,
                 self.renderer,
                 self.directory / f"step-{step:06d}",
-                trainer.global_rank,
-                trainer.world_size,
-                gather,
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+                gather=gather,
             )
             if trainer.is_global_zero:
                 show_line(summary(outcome), keep=True)

@@ -7,8 +7,9 @@ from musician.benchmarks.generative import evaluate_generative, write_generation
 from musician.data.conversation import Message
 from musician.data.render import Renderer
 from musician.errors import UserError
+from musician.inference.sampling import Sampling, continue_ids
 
-from .toys import Quiz, byte_tokenizer
+from .toys import Quiz, byte_tokenizer, tiny_llama
 
 
 @pytest.fixture
@@ -134,3 +135,15 @@ def test_records_are_lines_of_json(renderer, tmp_path):
     fields = json.loads(line)
     assert (fields["response"], fields["prediction"], fields["prompt_version"]) == ("♯", None, 3)
     assert fields["prompt_style"] == "opencompass"
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_the_framework_s_own_sampling_is_a_generator(renderer, chat):
+    network = tiny_llama().eval()
+
+    def generate(ids, most):
+        return continue_ids(network, renderer, ids, Sampling(temperature=0, max_new_tokens=most), as_answer=chat)
+
+    mode = GenerativeMode(chat=chat, max_new_tokens=4)
+    first, second = (evaluate_generative(Quiz(["one"], [0]), renderer, generate, mode) for _ in range(2))
+    assert first == second

@@ -6,7 +6,7 @@ from musician.music.interval import Interval
 from musician.music.key import Key, named_key
 from musician.music.theory.pitch import Pitch, common_names, named_pitch
 
-SCALES = {
+SCALES: dict[str, tuple[str, dict[int, int]]] = {
     "major": ("maj", {}),
     "natural minor": ("min", {}),
     "dorian": ("dor", {}),
@@ -29,9 +29,7 @@ def scale_of(tonic: Pitch, name: str) -> list[Pitch]:
     mode, raised = SCALES[name]
     altered = named_key(tonic.name, mode).alterations
     naturals = [Pitch(tonic.place + step) for step in range(7)]
-    return [
-        pitch.altered(altered.get(pitch.letter, 0) + raised.get(step, 0)) for step, pitch in enumerate(naturals)
-    ]
+    return [pitch.altered(altered.get(pitch.letter, 0) + raised.get(step, 0)) for step, pitch in enumerate(naturals)]
 
 
 def key_scale(key: Key) -> list[Pitch]:

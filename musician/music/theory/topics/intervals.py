@@ -63,7 +63,9 @@ def compound_interval(rng: random.Random, difficulty: int) -> Draft:
     shown = _shown(low, low.above(wide), difficulty, rng)
     near = _taken_for(simple, difficulty)
     if rng.random() < 0.5:
-        return Draft(f"To which simple interval does one reduce the compound interval that {shown}", _name(simple), near)
+        return Draft(
+            f"To which simple interval does one reduce the compound interval that {shown}", _name(simple), near
+        )
     wrong = [compound_name(name, octaves) for name in near]
     return Draft(f"Which compound interval do {shown}", compound_name(_name(simple), octaves), wrong)
 
@@ -92,7 +94,7 @@ def transposed_note(rng: random.Random, difficulty: int) -> Draft:
 
 def transposed_motif(rng: random.Random, difficulty: int) -> Draft:
     """Ask for a motif in ABC at another pitch; the wrong options sound different."""
-    motif, interval, up = drawn(lambda: _motif(rng, difficulty), lambda drawn: _movable(*drawn, difficulty))
+    motif, interval, up = drawn(lambda: _motif(rng, difficulty), lambda found: _movable(*found, difficulty))
     moved = _moved(motif, interval, up)
     wrong = [_moved(motif, NAMED[name], up) for name in (*_taken_for(interval, difficulty), *_EASY)]
     wrong += [[pitch._replace(alter=0) for pitch in moved], _moved(motif, interval, not up)]
@@ -148,7 +150,7 @@ def _taken_for(interval: Interval, difficulty: int) -> list[str]:
     near = [
         name
         for name, each in NAMED.items()
-        if abs(each.letters - interval.letters) <= 1 and abs(each.semitones - interval.semitones) <= 2
+        if abs(each.letters - interval.letters) <= 2 and abs(each.semitones - interval.semitones) <= 2
     ]
     return some(near, _name(interval))
 

@@ -6,7 +6,6 @@ from musician.music.key import SHARP_ORDER, Key, named_key
 from musician.music.questions import Draft, signature_in_words
 from musician.music.theory.draws import drawn, some
 from musician.music.theory.notation import excerpt
-from musician.music.theory.pitch import named_pitch
 from musician.music.theory.scale import MOST_ACCIDENTALS, key_scale, keys, random_key
 
 ALL_MODES = ("maj", "min", "dor", "phr", "lyd", "mix", "loc")

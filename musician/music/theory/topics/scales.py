@@ -8,7 +8,7 @@ from musician.music.questions import Draft
 from musician.music.theory.draws import drawn, some
 from musician.music.theory.notation import UNITS, excerpt, sheet, write_pitches
 from musician.music.theory.pitch import LETTERS, Pitch
-from musician.music.theory.scale import SCALES, SCALES_AT, key_scale, random_key, random_scale, scale_of
+from musician.music.theory.scale import SCALES_AT, key_scale, random_key, random_scale, scale_of
 
 DEGREES = ("tonic", "supertonic", "mediant", "subdominant", "dominant", "submediant")
 SEVENTH_DEGREE = {"major": "leading note", "minor": "subtonic"}
@@ -19,7 +19,7 @@ def mode_of_scale(rng: random.Random, difficulty: int) -> Draft:
     """Ask which scale some notes are, upwards from the tonic, at 3 also downwards."""
     tonic, name = random_scale(rng, difficulty)
     notes = _with_octave(scale_of(tonic, name))
-    down = difficulty == 3 and rng.random() < 0.5
+    down = difficulty == 3 and "melodic" not in name and rng.random() < 0.5
     notes = notes[::-1] if down else notes
     wrong = some(SCALES_AT[difficulty], name)
     way = "downwards" if down else "upwards"
@@ -51,9 +51,10 @@ def scale_degree(rng: random.Random, difficulty: int) -> Draft:
     notes = key_scale(key)
     degree = rng.randrange(1, 7)
     names = (*DEGREES, SEVENTH_DEGREE[key.mode])
-    scale = f"the {'natural ' if key.mode == 'minor' else ''}{key.mode} scale"
-    where = f"In {key.tonic} {key.mode} ({scale})" if rng.random() < 0.2 else f"In {scale} of the key of this music"
-    shown = "" if where.startswith(f"In {key.tonic} ") else f"\n{excerpt(key, difficulty, rng)}"
+    scale = f"the {_scale_name(key)} scale"
+    where, shown = f"In {scale} on {key.tonic}", ""
+    if rng.random() < 0.8:
+        where, shown = f"In {scale} of the key of this music", f"\n{excerpt(key, difficulty, rng)}"
     if rng.random() < 0.5:
         right = notes[degree].name
         near = [pitch.name for pitch in (*notes, notes[degree].altered(1), notes[degree].altered(-1))]
@@ -67,7 +68,7 @@ def next_in_scale(rng: random.Random, difficulty: int) -> Draft:
     tonic, name = random_scale(rng, difficulty)
     notes = scale_of(tonic, name)
     turn = [pitch._replace(place=pitch.place + 7 * octave) for octave in (0, 1) for pitch in notes]
-    if difficulty > 1 and rng.random() < 0.5:
+    if difficulty > 1 and "melodic" not in name and rng.random() < 0.5:
         turn.reverse()
     start, count = rng.randrange(7), rng.randrange(2, 6)
     shown, right = turn[start : start + count], turn[start + count].name
@@ -81,22 +82,20 @@ def next_in_scale(rng: random.Random, difficulty: int) -> Draft:
 def diatonic_note(rng: random.Random, difficulty: int) -> Draft:
     """Ask for the one note within or without a scale; the notes without it do not even sound like one of it."""
     tonic, name = random_scale(rng, difficulty)
-    inside = [pitch.name for pitch in scale_of(tonic, name)]
-    sounding = {pitch.midi % 12 for pitch in scale_of(tonic, name)}
+    notes, where, shown = scale_of(tonic, name), f"the {tonic.name} {name} scale", ""
+    if rng.random() < 0.7:
+        key = random_key(rng, difficulty)
+        notes, where = key_scale(key), f"the {_scale_name(key)} scale of the key of this music"
+        shown = f"\n{excerpt(key, difficulty, rng)}"
+    sounding = {pitch.midi % 12 for pitch in notes}
     chromatic = [Pitch(place, alter) for place in range(len(LETTERS)) for alter in (-1, 0, 1)]
-    outside = [pitch.name for pitch in chromatic if pitch.midi % 12 not in sounding]
+    inside, outside = [pitch.name for pitch in notes], [p.name for p in chromatic if p.midi % 12 not in sounding]
     what, right, wrong = rng.choice((("belongs", inside, outside), ("does not belong", outside, inside)))
-    notes = rng.sample(wrong, 3)
-    chosen = rng.choice(right)
-    if rng.random() < 0.3:
-        return Draft(f"Which of these notes {what} to the {tonic.name} {name} scale?", chosen, notes)
-    key = drawn(lambda: random_key(rng, difficulty), lambda key: set(_key_names(key)) != set(inside))
-    stem = f"This music is to be rewritten in the {tonic.name} {name} scale. Which of these notes {what} to that scale?"
-    return Draft(f"{stem}\n{excerpt(key, difficulty, rng)}", chosen, notes)
+    return Draft(f"Which of these notes {what} to {where}?{shown}", rng.choice(right), rng.sample(wrong, 3))
 
 
-def _key_names(key: Key) -> list[str]:
-    return [pitch.name for pitch in key_scale(key)]
+def _scale_name(key: Key) -> str:
+    return "natural minor" if key.mode == "minor" else key.mode
 
 
 def _with_octave(notes: list[Pitch]) -> list[Pitch]:

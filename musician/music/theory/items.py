@@ -1,0 +1,127 @@
+"""Making sets of theory questions: as many as asked for, the same ones for the same seed."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from musician.errors import UserError
+from musician.music.abc import Tune, parse_tune
+from musician.music.questions import Draft
+from musician.music.theory.topics import chords, harmony, intervals, keys, meters, reading, scales, tunes, values
+
+TOPICS: dict[str, Callable[[random.Random, int], Draft]] = {
+    **intervals.TOPICS,
+    **chords.TOPICS,
+    **keys.TOPICS,
+    **scales.TOPICS,
+    **meters.TOPICS,
+    **values.TOPICS,
+    **harmony.TOPICS,
+    **reading.TOPICS,
+}
+"""What can be asked without anything given."""
+TUNE_TOPICS: dict[str, Callable[[Tune, random.Random, int], Draft | None]] = tunes.TOPICS
+"""What is asked of real tunes; None where a tune does not lend itself to it."""
+DIFFICULTIES = (1, 2, 3)
+TRIES = 60
+"""How many drafts in a row may repeat a stem before a topic counts as exhausted."""
+
+
+@dataclass(frozen=True, slots=True)
+class TheoryItem:
+    """A question on four options; `answer` is the place of the right one."""
+
+    topic: str
+    stem: str
+    options: tuple[str, str, str, str]
+    answer: int
+
+
+def make_items(
+    count_per_topic: int,
+    seed: int,
+    difficulty: int = 2,
+    topics: Sequence[str] | None = None,
+    tunes: Sequence[str] | None = None,
+) -> list[TheoryItem]:
+    """Make so many questions on each topic, topic by topic, no stem of a topic twice.
+
+    Over the set, and over any part of it up to rounding, each letter is right equally often. A topic's stems depend
+    only on the seed, the difficulty and, for real tunes, the tunes.
+
+    Args:
+        count_per_topic: questions on each topic.
+        seed: fixes everything drawn.
+        difficulty: 1, 2 or 3: rarer keys, spellings and values, longer music, nearer wrong options.
+        topics: names of `TOPICS` and `TUNE_TOPICS`; None for all that need no tunes, and those that do if there are
+            some.
+        tunes: ABC texts.
+
+    Raises:
+        UserError: an unknown topic or difficulty, a topic on tunes without tunes, or fewer stems on a topic than asked
+            for.
+    """
+    if difficulty not in DIFFICULTIES:
+        raise UserError(f"theory: difficulty={difficulty} is unknown; use 1, 2 or 3")
+    parsed = [parse_tune(text) for text in tunes or ()]
+    items: list[TheoryItem] = []
+    letters = _Letters(random.Random(f"{seed}:letters"))
+    for topic in _known(topics, bool(parsed)):
+        rng = random.Random(f"{seed}:{difficulty}:{topic}")
+        for draft in _drafts(topic, _drawer(topic, parsed, difficulty, rng), count_per_topic):
+            items.append(_item(topic, draft, letters.next(), rng))
+    return items
+
+
+class _Letters:
+    """Places of right answers: each four in a row are the four letters in random order."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._left: list[int] = []
+
+    def next(self) -> int:
+        if not self._left:
+            self._left = self._rng.sample(range(4), 4)
+        return self._left.pop()
+
+
+def _known(topics: Sequence[str] | None, with_tunes: bool) -> list[str]:
+    """Return the topics asked for, without repeats."""
+    if topics is None:
+        return [*TOPICS, *(TUNE_TOPICS if with_tunes else ())]
+    for topic in topics:
+        if topic not in TOPICS and topic not in TUNE_TOPICS:
+            raise UserError(f"theory: no topic '{topic}'; there are {', '.join((*TOPICS, *TUNE_TOPICS))}")
+        if topic in TUNE_TOPICS and not with_tunes:
+            raise UserError(f"theory: topic '{topic}' asks about real tunes; give some as tunes")
+    return list(dict.fromkeys(topics))
+
+
+def _drawer(topic: str, tunes: Sequence[Tune], difficulty: int, rng: random.Random) -> Callable[[], Draft | None]:
+    """Return what draws one question on a topic, or None for a draw in vain."""
+    if topic in TOPICS:
+        return lambda: TOPICS[topic](rng, difficulty)
+    return lambda: TUNE_TOPICS[topic](rng.choice(tunes), rng, difficulty)
+
+
+def _drafts(topic: str, draw: Callable[[], Draft | None], count: int) -> list[Draft]:
+    """Return so many drafts with three wrong options or more, no stem twice."""
+    found: dict[str, Draft] = {}
+    vain = 0
+    while len(found) < count:
+        draft = draw()
+        if draft and draft.stem not in found and len(set(draft.wrong) - {draft.right}) >= 3:
+            found[draft.stem] = draft
+            vain = 0
+        elif (vain := vain + 1) > TRIES:
+            raise UserError(f"theory: topic '{topic}' gives only about {len(found)} questions; lower per_topic")
+    return list(found.values())
+
+
+def _item(topic: str, draft: Draft, answer: int, rng: random.Random) -> TheoryItem:
+    """Set the options, the right one at `answer`."""
+    first, second, third = rng.sample([wrong for wrong in dict.fromkeys(draft.wrong) if wrong != draft.right], 3)
+    options = [first, second, third]
+    options.insert(answer, draft.right)
+    return TheoryItem(topic, draft.stem, (options[0], options[1], options[2], options[3]), answer)
