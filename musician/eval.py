@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from musician.configuration import one_line
 from musician.launch import door
+
+if TYPE_CHECKING:
+    from musician.restore import RestoredModel
 
 
 @door("eval")
@@ -26,17 +30,22 @@ def main(cfg: DictConfig) -> None:
     benchmarks, missing = load_benchmarks(cfg.get("benchmark") or {})
     if not benchmarks:
         raise UserError("eval: no benchmark can run; " + " | ".join(missing or ["benchmark=[] names none"]))
+    output = Path(cfg.output_dir)
+    if cfg.contamination:
+        report_contamination(benchmarks, cfg.contamination, output)
     model = cfg.model
     path = str(model.path or newest_run(cfg.outputs))
     device, dtype = best_device()
     opened = restore(path, model.base, model.dtype or dtype, model.device or device, model.template)
-    output = Path(cfg.output_dir)
     scorer = instantiate(cfg.scorer)
     results: dict[str, Any] = {"model": path, "missing": missing, "benchmarks": {}}
     for benchmark in benchmarks:
-        outcome = run_benchmark(benchmark, opened.network, opened.renderer, output, scorer)
-        print(summary(outcome), flush=True)
-        results["benchmarks"][benchmark.name] = outcome.metrics() | outcome.details()
+        outcomes = [run_benchmark(benchmark, opened.network, opened.renderer, output, scorer)]
+        if cfg.generative.asking and hasattr(benchmark, "questions"):
+            outcomes.append(ask_for_answers(benchmark, opened, instantiate(cfg.generative), output))
+        for outcome in outcomes:
+            print(summary(outcome), flush=True)
+            results["benchmarks"][outcome.benchmark] = outcome.metrics() | outcome.details()
     output.mkdir(parents=True, exist_ok=True)
     (output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     for reason in missing:
@@ -60,6 +69,45 @@ def load_benchmarks(nodes: Mapping[Any, Any]) -> tuple[list[Any], list[str]]:
                 raise
             missing.append(f"{name!s}: {text}")
     return loaded, missing
+
+
+def ask_for_answers(benchmark: Any, opened: RestoredModel, mode: Any, output: Path) -> Any:
+    """Let the model write its answers, greedily, and read the letters from them."""
+    from musician.benchmarks.generative import evaluate_generative, write_generations
+    from musician.inference.sampling import Sampling, continue_ids
+    from musician.progress import ProgressLine
+
+    def generate(ids: list[int], most: int) -> str:
+        sampling = Sampling(temperature=0, max_new_tokens=most)
+        return continue_ids(opened.network, opened.renderer, ids, sampling, as_answer=mode.chat)
+
+    with ProgressLine(f"{benchmark.name}, written answers") as line:
+        result = evaluate_generative(benchmark, opened.renderer, generate, mode, on_progress=line.update)
+    write_generations(output / result.benchmark / "generations.jsonl", result.records)
+    return result
+
+
+def report_contamination(benchmarks: Sequence[Any], path: str, output: Path) -> None:
+    """Say which questions occur in the rows of a training set, by their text or by their music."""
+    from musician.benchmarks.contamination import contamination
+
+    asked = [benchmark for benchmark in benchmarks if hasattr(benchmark, "questions")]
+    output.mkdir(parents=True, exist_ok=True)
+    for name, found in contamination(asked, training_texts(path)).items():
+        print(f"contamination: {found.summary()}", flush=True)
+        lines = "".join(json.dumps(asdict(match)) + "\n" for match in found.matches)
+        (output / f"contamination_{name}.jsonl").write_text(lines)
+
+
+def training_texts(path: str) -> Iterator[str]:
+    """The text of every row of a file, a folder or a hub data set; a conversation is one text."""
+    from musician.data.prepare import Recipe, read_rows
+    from musician.data.sources import RowSource
+    from musician.data.splits import text_of
+    from musician.progress import track
+
+    rows = track(read_rows(RowSource(path), Recipe()), "reading training rows")
+    return (text_of(row) for _, row in rows)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,15 @@ def family_of(row: Row) -> str:
     Whitespace and case do not count. Rows that share a family are exact repeats up to transposition, title and layout;
     wider families need the whole collection at once (`musician.music.family.families`).
     """
-    text = row.text if isinstance(row, Document) else "\n".join(message.content for message in row.messages)
+    text = text_of(row)
     if _ABC_KEY_FIELD.search(text):
         return fingerprint(text)
     return hashlib.sha256(" ".join(text.lower().split()).encode()).hexdigest()[:32]
+
+
+def text_of(row: Row) -> str:
+    """All text of a row; the turns of a conversation are joined by line breaks."""
+    return row.text if isinstance(row, Document) else "\n".join(message.content for message in row.messages)
 
 
 def is_held_out(family: str, fraction: float, seed: int = 0) -> bool:

@@ -1,12 +1,13 @@
 """Making sets of theory questions: as many as asked for, the same ones for the same seed."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from musician.errors import UserError
 from musician.music.abc import Tune, parse_tune
 from musician.music.questions import Draft
+from musician.music.theory.draws import some
 from musician.music.theory.topics import chords, harmony, intervals, keys, meters, reading, scales, tunes, values
 
 TOPICS: dict[str, Callable[[random.Random, int], Draft]] = {
@@ -20,7 +21,7 @@ TOPICS: dict[str, Callable[[random.Random, int], Draft]] = {
     **reading.TOPICS,
 }
 """What can be asked without anything given."""
-TUNE_TOPICS: dict[str, Callable[[Tune, random.Random, int], Draft | None]] = tunes.TOPICS
+TUNE_TOPICS: Mapping[str, Callable[[Tune, random.Random, int], Draft | None]] = tunes.TOPICS
 """What is asked of real tunes; None where a tune does not lend itself to it."""
 DIFFICULTIES = (1, 2, 3)
 TRIES = 60
@@ -46,8 +47,9 @@ def make_items(
 ) -> list[TheoryItem]:
     """Make so many questions on each topic, topic by topic, no stem of a topic twice.
 
-    Over the set, and over any part of it up to rounding, each letter is right equally often. A topic's stems depend
-    only on the seed, the difficulty and, for real tunes, the tunes.
+    Over the set, and over any part of it up to rounding, each letter is right equally often. The first questions on
+    a topic depend on seed, difficulty and tunes alone, not on how many or what else is asked; where their right option
+    stands does.
 
     Args:
         count_per_topic: questions on each topic.
@@ -68,8 +70,8 @@ def make_items(
     letters = _Letters(random.Random(f"{seed}:letters"))
     for topic in _known(topics, bool(parsed)):
         rng = random.Random(f"{seed}:{difficulty}:{topic}")
-        for draft in _drafts(topic, _drawer(topic, parsed, difficulty, rng), count_per_topic):
-            items.append(_item(topic, draft, letters.next(), rng))
+        drafts = _drafts(topic, _drawer(topic, parsed, difficulty, rng), count_per_topic, rng)
+        items += [_item(topic, draft, letters.next()) for draft in drafts]
     return items
 
 
@@ -105,23 +107,23 @@ def _drawer(topic: str, tunes: Sequence[Tune], difficulty: int, rng: random.Rand
     return lambda: TUNE_TOPICS[topic](rng.choice(tunes), rng, difficulty)
 
 
-def _drafts(topic: str, draw: Callable[[], Draft | None], count: int) -> list[Draft]:
-    """Return so many drafts with three wrong options or more, no stem twice."""
+def _drafts(topic: str, draw: Callable[[], Draft | None], count: int, rng: random.Random) -> list[Draft]:
+    """Return so many drafts, each with three wrong options, no stem twice."""
     found: dict[str, Draft] = {}
     vain = 0
     while len(found) < count:
         draft = draw()
-        if draft and draft.stem not in found and len(set(draft.wrong) - {draft.right}) >= 3:
-            found[draft.stem] = draft
+        wrong = some(draft.wrong, draft.right) if draft else []
+        if draft and draft.stem not in found and len(wrong) >= 3:
+            found[draft.stem] = draft._replace(wrong=rng.sample(wrong, 3))
             vain = 0
         elif (vain := vain + 1) > TRIES:
             raise UserError(f"theory: topic '{topic}' gives only about {len(found)} questions; lower per_topic")
     return list(found.values())
 
 
-def _item(topic: str, draft: Draft, answer: int, rng: random.Random) -> TheoryItem:
+def _item(topic: str, draft: Draft, answer: int) -> TheoryItem:
     """Set the options, the right one at `answer`."""
-    first, second, third = rng.sample([wrong for wrong in dict.fromkeys(draft.wrong) if wrong != draft.right], 3)
-    options = [first, second, third]
+    options = list(draft.wrong)
     options.insert(answer, draft.right)
     return TheoryItem(topic, draft.stem, (options[0], options[1], options[2], options[3]), answer)

@@ -68,7 +68,9 @@ def chord_root(rng: random.Random, difficulty: int) -> Draft:
     chord = random_chord(rng, difficulty, tuple(KINDS)[: 3 * difficulty])
     near = [*chord.notes, *_one_changed(chord.notes, rng), chord.root.altered(1), chord.root.altered(-1)]
     wrong = some((pitch.name for pitch in near if spellable([pitch], 3)), chord.root.name)
-    return Draft(f"What is the root of the chord that {_shown(chord, difficulty, rng)}", chord.root.name, wrong)
+    return Draft(
+        f"What is the root, as spelled, of the chord that {_shown(chord, difficulty, rng)}", chord.root.name, wrong
+    )
 
 
 def _quality(rng: random.Random, difficulty: int, kinds: Sequence[str], what: str) -> Draft:

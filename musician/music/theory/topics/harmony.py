@@ -11,7 +11,7 @@ from musician.music.theory.draws import drawn, some
 from musician.music.theory.notation import UNITS, excerpt, sheet, write_chord
 from musician.music.theory.scale import random_key
 
-CADENCES = {
+CADENCES: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
     "authentic cadence": {"major": (("V", "I"),), "minor": (("V", "i"),)},
     "plagal cadence": {"major": (("IV", "I"),), "minor": (("iv", "i"),)},
     "half cadence": {

@@ -111,7 +111,7 @@ def enharmonic(rng: random.Random, difficulty: int) -> Draft:
     key = random_key(rng, max(2, difficulty), ("maj",))
     notes = [pitch for pitch, _ in melody([EIGHTH] * (2 + difficulty), key, rng) if pitch]
     given, right = drawn(
-        lambda: (rng.choice(notes + [random_pitch(rng, 2)]), random_pitch(rng, 3)),
+        lambda: (rng.choice([*notes, random_pitch(rng, 2)]), random_pitch(rng, 3)),
         lambda pair: pair[0].midi == pair[1].midi and pair[0] != pair[1] and abs(pair[1].alter) <= most,
     )
     near = [Pitch(given.place + step, alter) for step in (-2, -1, 0, 1, 2) for alter in range(-most, most + 1)]

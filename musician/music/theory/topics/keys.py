@@ -47,7 +47,7 @@ def relative_key(rng: random.Random, difficulty: int) -> Draft:
 
 
 def parallel_key(rng: random.Random, difficulty: int) -> Draft:
-    """Ask for the signature of the parallel minor or major, or, where it needs none too strange, for the key."""
+    """Ask for the parallel minor or major, or for its signature."""
     key, right = drawn(lambda: _parallel(rng, difficulty), lambda pair: abs(pair[1].sharps) <= 7)
     if rng.random() < 0.5:
         sharps = (key.sharps, -right.sharps, *range(right.sharps - 3, right.sharps + 4))
@@ -104,7 +104,7 @@ def _short(mode: str) -> str:
 
 
 def _near(key: Key, every: list[Key]) -> list[str]:
-    """Return the other keys of the list that are near on the circle of fifths or opposite, not the one that sounds like it."""
+    """Return the other keys of the list that are near on the circle of fifths or opposite, none that sounds like it."""
     return [
         each.name
         for each in every

@@ -9,7 +9,6 @@ from musician.music.abc import Tune
 from musician.music.body import NOTE_PARTS, Bar
 from musician.music.key import Key
 from musician.music.questions import Draft
-from musician.music.theory.notation import sheet
 from musician.music.theory.pitch import ACCIDENTALS
 from musician.music.theory.scale import keys
 
@@ -35,9 +34,9 @@ def key_of_tune(tune: Tune, rng: random.Random, difficulty: int) -> Draft | None
         for each in keys(mode)
         if LEAST_APART[difficulty] <= abs(each.sharps - key.sharps) <= most
     ]
-    question = "The key of this real tune was left out and each of its accidentals written at the note. Which key fits?"
-    music = sheet([_written_out(bar.text, key) for bar in bars], Key("", "", 0, {}), tune.unit, tune.meter)
-    return Draft(f"{question}\n{music}", key.name, other)
+    question = "The key of these bars was left out and its accidentals written at the notes. Which key fits every note?"
+    music = " | ".join(_written_out(bar.text, key) for bar in bars)
+    return Draft(f"{question}\nM:{tune.meter}\nL:{tune.unit}\nK:none\n| {music} |", key.name, other)
 
 
 def _tells(bars: Sequence[Bar]) -> bool:

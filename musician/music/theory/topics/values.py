@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable
 from fractions import Fraction
+from math import gcd
 
 from musician.music.questions import Draft
 from musician.music.theory.draws import ORDINALS, drawn, numbers_around, some
@@ -25,7 +26,8 @@ def total_of_values(rng: random.Random, difficulty: int) -> Draft:
     right = int(sum(every[value] for value in values))
     named = ", ".join(f"{DOTS[dots]}{VALUE_NAMES[unit]}" for unit, dots in values)
     stem = f"How many {VALUE_NAMES[share]} notes last as long as these notes in a row: {named}?"
-    return Draft(stem, str(right), numbers_around(right, rng, lowest=1))
+    step = gcd(*(int(every[value]) for value in values))
+    return Draft(stem, str(right), numbers_around(right, rng, step, lowest=1))
 
 
 def dotted_value(rng: random.Random, difficulty: int) -> Draft:
@@ -37,7 +39,7 @@ def dotted_value(rng: random.Random, difficulty: int) -> Draft:
         count = rng.randrange(1, 13)
         right = int(time * share * count)
         stem = f"How many {VALUE_NAMES[share]} notes last as long as {count} {value}{'s' if count > 1 else ''}?"
-        return Draft(stem, str(right), numbers_around(right, rng, lowest=1))
+        return Draft(stem, str(right), numbers_around(right, rng, int(time * share), lowest=1))
     head = rng.choice(("", "^", "_")) + rng.choice("CDEFGABcdefgab")
     abc_unit = rng.choice(UNITS[3])
     times = [time, *(lasting(unit, other) * factor for other in range(4) for factor in (1, 2, Fraction(1, 2)))]
