@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 from musician.benchmarks.question import Benchmark, Subset
 from musician.benchmarks.records import Record, prompt_hash
@@ -115,17 +116,39 @@ class Evaluation:
         return [f"{count} of {self.num_questions} questions {what}" for count, what in counted if count]
 
 
-def subset_accuracies(records: Iterable[Record], subsets: Iterable[Subset]) -> dict[str, Accuracy]:
+class Answered(Protocol):
+    """What a subset's accuracy is computed from; the askings of one question share subject and index."""
+
+    @property
+    def subject(self) -> str:
+        """Subject of the question."""
+        ...
+
+    @property
+    def index(self) -> int:
+        """Place of the question in its source."""
+        ...
+
+    @property
+    def correct(self) -> bool:
+        """Whether the answer is right."""
+        ...
+
+
+def subset_accuracies(records: Iterable[Answered], subsets: Iterable[Subset]) -> dict[str, Accuracy]:
     """Compute the accuracy of each subset that has records; `read_records` gives the same numbers again."""
-    by_subject: dict[str, list[bool]] = {}
+    by_subject: dict[str, list[Answered]] = {}
     for record in records:
-        by_subject.setdefault(record.subject, []).append(record.correct)
+        by_subject.setdefault(record.subject, []).append(record)
     results = {}
     for subset in subsets:
         parts = [by_subject[subject] for subject in subset.subjects if subject in by_subject]
         if parts:
             averaged = subset.average == "macro"
-            results[subset.name] = (
-                macro([accuracy(part) for part in parts]) if averaged else accuracy(list(chain(*parts)))
-            )
+            results[subset.name] = macro([_accuracy(part) for part in parts]) if averaged else _accuracy(chain(*parts))
     return results
+
+
+def _accuracy(records: Iterable[Answered]) -> Accuracy:
+    answered = list(records)
+    return accuracy([record.correct for record in answered], [(record.subject, record.index) for record in answered])

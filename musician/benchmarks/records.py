@@ -10,7 +10,7 @@ from pathlib import Path
 
 from musician.benchmarks.encoding import EncodedPrompt
 from musician.benchmarks.likelihood import Scores
-from musician.benchmarks.question import LETTERS, Benchmark, Question
+from musician.benchmarks.question import LETTERS, Benchmark, Question, style_of, wants_chat
 from musician.errors import UserError
 
 
@@ -26,6 +26,10 @@ class Record:
         method: see `Scores.method`.
         logprobs: see `Scores.logprobs`; None where a score is not finite.
         prediction: the letter chosen; None when a score is not finite (it counts as wrong).
+        prompt_style: whose prompt text it is.
+        chat: the prompt stood in a user's turn.
+        repeat: which asking of the question this is, where its options are shuffled.
+        order: which stored option stood at each place.
         prompt_sha256: of the UTF-8 text that was scored, up to `Answer:`.
     """
 
@@ -45,6 +49,10 @@ class Record:
     num_tokens: int
     prompt_sha256: str
     prompt_version: int
+    prompt_style: str = "opencompass"
+    chat: bool = False
+    repeat: int = 0
+    order: tuple[int, ...] = (0, 1, 2, 3)
 
     @property
     def correct(self) -> bool:
@@ -71,6 +79,10 @@ def make_record(benchmark: Benchmark, question: Question, prompt: EncodedPrompt,
         num_tokens=scores.num_tokens,
         prompt_sha256=sha256(prompt.text.encode()).hexdigest(),
         prompt_version=benchmark.version,
+        prompt_style=style_of(benchmark),
+        chat=wants_chat(benchmark),
+        repeat=question.repeat,
+        order=question.order,
     )
 
 
@@ -106,7 +118,7 @@ def read_records(path: Path) -> list[Record]:
     for number, line in enumerate(lines, start=1):
         try:
             fields = json.loads(line)
-            records.append(Record(**{**fields, "logprobs": tuple(fields["logprobs"])}))
+            records.append(Record(**{**fields, **{name: tuple(fields[name]) for name in ("logprobs", "order")}}))
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path}:{number} is not a prediction record ({error}).") from error
     return records

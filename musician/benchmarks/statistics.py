@@ -2,9 +2,10 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
+from musician.benchmarks.clustering import clustered_standard_error
 from musician.benchmarks.question import LETTERS
 
 Z95 = 1.959963984540054
@@ -29,21 +30,31 @@ class Accuracy:
     high: float
 
 
-def accuracy(correct: Sequence[bool]) -> Accuracy:
+def accuracy(correct: Sequence[bool], questions: Sequence[Hashable] | None = None) -> Accuracy:
     """Return the share of True with the standard error of a sample mean and a Wilson interval.
+
+    Args:
+        correct: whether each answer is right.
+        questions: the question behind each answer. One that was asked several times, its options shuffled, is still one
+            item of the sample: errors cluster by it, `n` counts it once, and the interval is Wilson's for the number of
+            independent answers that would have this standard error.
 
     Raises:
         ValueError: no answers.
     """
-    n = len(correct)
-    if n == 0:
+    if not correct:
         raise ValueError("the accuracy of no answers is not defined")
-    value = sum(correct) / n
-    stderr = math.sqrt(value * (1 - value) / (n - 1)) if n > 1 else math.nan
-    return Accuracy(value, n, stderr, *wilson(value, n))
+    value = sum(correct) / len(correct)
+    n = len(correct) if questions is None else len(set(questions))
+    if questions is None or n == len(correct):
+        stderr = math.sqrt(value * (1 - value) / (n - 1)) if n > 1 else math.nan
+        return Accuracy(value, n, stderr, *wilson(value, n))
+    stderr = clustered_standard_error(correct, questions)
+    independent = value * (1 - value) / stderr**2 if stderr > 0 else n
+    return Accuracy(value, n, stderr, *wilson(value, independent))
 
 
-def wilson(value: float, n: int) -> tuple[float, float]:
+def wilson(value: float, n: float) -> tuple[float, float]:
     """Return Wilson's 95 % score interval of a share `value` of `n` (Wilson 1927); it stays within 0 and 1."""
     spread = Z95 * Z95 / n
     centre = (value + spread / 2) / (1 + spread)

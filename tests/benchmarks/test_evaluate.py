@@ -16,6 +16,10 @@ from .toys import OracleLM, Quiz, byte_tokenizer, tiny_llama
 FIELDS = {
     *("benchmark", "subject", "index", "num_fewshot", "shots_kept", "logprobs", "prediction", "gold", "num_tokens"),
     *("tie", "letter_mass", "prompt_sha256", "prompt_version", "method", "truncated", "bos"),
+    "prompt_style",
+    "chat",
+    "repeat",
+    "order",
 }
 
 

@@ -44,3 +44,19 @@ def test_nothing_has_no_accuracy():
 
 def test_histogram_names_all_letters_and_skips_missing_predictions():
     assert letter_histogram(["A", "A", "D", None]) == {"A": 2, "B": 0, "C": 0, "D": 1}
+
+
+def test_a_question_asked_again_is_no_new_question():
+    """Copies of the answers leave the error, n and the interval as they are; they do not shrink with the copies."""
+    answers = [True, False, True, True, False, False, True, False, True, True]
+    once = accuracy(answers)
+    again = accuracy(answers * 5, list(range(10)) * 5)
+    assert (again.n, again.value) == (once.n, once.value)
+    assert again.stderr == pytest.approx(once.stderr)
+    assert again.low < again.value < again.high
+    assert again.high - again.low > 0.8 * (once.high - once.low)
+
+
+def test_answers_that_differ_between_askings_are_averaged_first():
+    """With each question right in half of its askings there is no spread between questions."""
+    assert accuracy([True, False] * 6, [question for question in range(6) for _ in range(2)]).stderr == 0

@@ -206,7 +206,7 @@ def test_abc_spelling():
 
 
 def test_nth_note_and_accidentals():
-    ordinals = "first second third fourth fifth sixth seventh eighth ninth tenth".split()
+    ordinals = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
 
     def nth(question, abc, option):
         place = ordinals.index(re.search(r"the (\w+) note", question)[1])

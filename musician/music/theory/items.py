@@ -1,6 +1,7 @@
 """Making sets of theory questions: as many as asked for, the same ones for the same seed."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ TOPICS: dict[str, Callable[[random.Random, int], Draft]] = {
 TUNE_TOPICS: Mapping[str, Callable[[Tune, random.Random, int], Draft | None]] = tunes.TOPICS
 """What is asked of real tunes; None where a tune does not lend itself to it."""
 DIFFICULTIES = (1, 2, 3)
+WARM_UP = 60
+"""Drafts thrown away on each topic, from which to learn how often each answer is right."""
 TRIES = 60
 """How many drafts in a row may repeat a stem before a topic counts as exhausted."""
 
@@ -109,17 +112,41 @@ def _drawer(topic: str, tunes: Sequence[Tune], difficulty: int, rng: random.Rand
 
 def _drafts(topic: str, draw: Callable[[], Draft | None], count: int, rng: random.Random) -> list[Draft]:
     """Return so many drafts, each with three wrong options, no stem twice."""
+    options = _WrongOptions(rng)
+    for _ in range(WARM_UP):
+        options.narrowed(draw())
     found: dict[str, Draft] = {}
     vain = 0
     while len(found) < count:
-        draft = draw()
-        wrong = some(draft.wrong, draft.right) if draft else []
-        if draft and draft.stem not in found and len(wrong) >= 3:
-            found[draft.stem] = draft._replace(wrong=rng.sample(wrong, 3))
+        draft = options.narrowed(draw())
+        if draft and draft.stem not in found:
+            found[draft.stem] = draft
             vain = 0
         elif (vain := vain + 1) > TRIES:
             raise UserError(f"theory: topic '{topic}' gives only about {len(found)} questions; lower per_topic")
     return list(found.values())
+
+
+class _WrongOptions:
+    """Chooses three wrong options such that, where it can be had, each text is wrong three times for once right.
+
+    Else one could tell from the options alone that C# major is rarer than C major as an answer.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._owed: Counter[str] = Counter()
+
+    def narrowed(self, draft: Draft | None) -> Draft | None:
+        """Return the draft with three wrong options; None where it has fewer."""
+        wrong = some(draft.wrong, draft.right) if draft else []
+        if draft is None or len(wrong) < 3:
+            return None
+        self._rng.shuffle(wrong)
+        chosen = sorted(wrong, key=lambda option: -self._owed[option])[:3]
+        self._owed.update({draft.right: 3})
+        self._owed.subtract(chosen)
+        return draft._replace(wrong=self._rng.sample(chosen, 3))
 
 
 def _item(topic: str, draft: Draft, answer: int) -> TheoryItem:

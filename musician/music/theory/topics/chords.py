@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from itertools import product
 
 from musician.music.key import Key
 from musician.music.questions import Draft
@@ -23,18 +24,17 @@ def seventh_quality(rng: random.Random, difficulty: int) -> Draft:
 
 
 def triad_inversion(rng: random.Random, difficulty: int) -> Draft:
-    """Ask which triad in which position some notes form."""
+    """Ask which triad in which position some notes form; two of root, kind and position are put in doubt.
+
+    A draw that puts more or fewer in doubt is in vain.
+    """
     kinds = ("major", "minor") if difficulty == 1 else tuple(TRIADS)[: 1 + difficulty]
     chord = random_chord(rng, difficulty, kinds)
-    names = [
-        f"{root.name} {kind}, {position}"
-        for root in sorted({chord.root, *chord.notes}, key=lambda pitch: pitch.place % 7)
-        for kind in {chord.kind: 0, "major": 0, "minor": 0}
-        for position in INVERSIONS[:3]
-    ]
-    right = f"{chord.name}, {INVERSIONS[chord.inversion]}"
+    roots, kinds_shown = {chord.root: 0, rng.choice(chord.notes): 0}, {chord.kind: 0, rng.choice(kinds): 0}
+    every = [Chord(*parts) for parts in product(roots, kinds_shown, sorted({chord.inversion, rng.randrange(3)}))]
+    right = _in_position(chord)
     stem = f"Which triad, and in which position, do {_shown(chord, difficulty, rng)}"
-    return Draft(stem, right, some(names, right))
+    return Draft(stem, right, some(map(_in_position, every), right) if len(every) == 4 else ())
 
 
 def seventh_inversion(rng: random.Random, difficulty: int) -> Draft:
@@ -109,6 +109,10 @@ def _one_changed(notes: Sequence[Pitch], rng: random.Random) -> list[Pitch]:
 
     changed = drawn(draw, lambda other: other != pitch and abs(other.midi - pitch.midi) <= 1)
     return [*notes[:place], changed, *notes[place + 1 :]]
+
+
+def _in_position(chord: Chord) -> str:
+    return f"{chord.name}, {INVERSIONS[chord.inversion]}"
 
 
 def _family(chord: Chord) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def chord_of_numeral(rng: random.Random, difficulty: int) -> Draft:
     key = random_key(rng, difficulty)
     numeral = rng.choice(tuple(numerals(key)))
     chord = chord_of(key, numeral)
-    near = [chord_of(key, other) for other in numerals(key)] + _sisters(chord)
+    near = [chord_of(key, other) for other in numerals(key)]
     return _about(key, f"which triad is {numeral}", chord, near, rng, difficulty)
 
 
@@ -78,7 +78,8 @@ def secondary_dominant(rng: random.Random, difficulty: int) -> Draft:
     """Ask for the dominant of a degree other than the tonic."""
     key, numeral = drawn(lambda: _applied(rng, difficulty), lambda pair: spellable(_dominant(*pair).notes, difficulty))
     chord = _dominant(key, numeral)
-    near = [_dominant(key, other) for other in APPLIED[key.mode]] + _sisters(chord) + [chord_of(key, numeral)]
+    near = [_dominant(key, other) for other in APPLIED[key.mode]]
+    near += [chord._replace(root=chord.root.above(Interval(*step))) for step in ((1, 2), (3, 5), (5, 8), (6, 10))]
     return _about(key, f"which triad is the secondary dominant V/{numeral}", chord, near, rng, difficulty)
 
 
@@ -89,11 +90,6 @@ def _about(key: Key, what: str, right: Chord, near: Sequence[Chord], rng: random
         return Draft(f"In {key.name}, {what}?", right.name, some(wrong, right.name))
     stem = f"In the key of this music, {what}?\n{excerpt(key, difficulty, rng)}"
     return Draft(stem, right.name, some(wrong, right.name))
-
-
-def _sisters(chord: Chord) -> list[Chord]:
-    """Return the chords on the same root with other thirds and fifths."""
-    return [chord._replace(kind=kind) for kind in ("major", "minor", "diminished")]
 
 
 def _applied(rng: random.Random, difficulty: int) -> tuple[Key, str]:

@@ -28,13 +28,11 @@ def key_from_signature(rng: random.Random, difficulty: int) -> Draft:
 def signature_from_key(rng: random.Random, difficulty: int) -> Draft:
     """Ask how many sharps or flats a key has, or which letters they are."""
     key = random_key(rng, difficulty, _modes(difficulty))
-    sharps = [each for each in (-key.sharps, *range(key.sharps - 3, key.sharps + 4)) if abs(each) <= 7]
     if rng.random() < 0.3:
         stem = f"How many sharps or flats are in the key signature of {key.name}?"
     else:
         stem = f"How many sharps or flats are in the key signature of this music?\n{excerpt(key, difficulty, rng)}"
-    right = signature_in_words(key.sharps)
-    return Draft(stem, right, some(map(signature_in_words, sharps), right))
+    return Draft(stem, signature_in_words(key.sharps), _signatures_beside(key.sharps, rng))
 
 
 def relative_key(rng: random.Random, difficulty: int) -> Draft:
@@ -50,8 +48,7 @@ def parallel_key(rng: random.Random, difficulty: int) -> Draft:
     """Ask for the parallel minor or major, or for its signature."""
     key, right = drawn(lambda: _parallel(rng, difficulty), lambda pair: abs(pair[1].sharps) <= 7)
     if rng.random() < 0.5:
-        sharps = (key.sharps, -right.sharps, *range(right.sharps - 3, right.sharps + 4))
-        names = some((signature_in_words(each) for each in sharps if abs(each) <= 7), signature_in_words(right.sharps))
+        names = _signatures_beside(right.sharps, rng)
         what = f"the key signature of the parallel {right.mode}"
         return _about(key, what, signature_in_words(right.sharps), names, rng, difficulty)
     relative = next(each for each in keys(_short(right.mode)) if each.sharps == key.sharps)
@@ -110,6 +107,13 @@ def _near(key: Key, every: list[Key]) -> list[str]:
         for each in every
         if (each.sharps - key.sharps) % 12 and (abs(each.sharps - key.sharps) <= 3 or each.sharps == -key.sharps)
     ]
+
+
+def _signatures_beside(sharps: int, rng: random.Random) -> list[str]:
+    """Return three signatures next to one; its rank among the four tells nothing."""
+    step = rng.choice((1, 2))
+    below = drawn(lambda: rng.randrange(4), lambda below: -7 <= sharps - step * below <= 7 - 3 * step)
+    return [signature_in_words(sharps + step * place) for place in range(-below, 4 - below) if place]
 
 
 def _distance(left: Key, right: Key) -> int:

@@ -8,7 +8,7 @@ from musician.music.theory.draws import some, split_time
 from musician.music.theory.notation import UNITS, VALUES, length, melody, random_bars, sheet, write_bar
 from musician.music.theory.scale import random_key
 
-METERS_AT = {1: METERS[:3], 2: (*METERS[:7], "3/2"), 3: METERS}
+METERS_AT = {1: (*METERS[:3], "3/8"), 2: (*METERS[:7], "3/2"), 3: METERS}
 CLASSIFIED = {
     1: ("2/4", "3/4", "4/4", "2/2", "6/8", "9/8", "12/8", "3/2"),
     2: ("2/4", "3/4", "4/4", "2/2", "3/2", "4/2", "4/8", "6/8", "9/8", "12/8", "6/4", "9/4"),

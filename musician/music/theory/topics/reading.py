@@ -2,6 +2,7 @@
 
 import random
 from fractions import Fraction
+from itertools import product
 
 from musician.music.abc import count_notes as count_sounding
 from musician.music.key import Key
@@ -80,12 +81,12 @@ def accidental_in_bar(rng: random.Random, difficulty: int) -> Draft:
 
 
 def abc_spelling(rng: random.Random, difficulty: int) -> Draft:
-    """Ask how ABC writes a named note under a key signature."""
+    """Ask how ABC writes a named note under a key signature; its accidental and its octave are put in doubt."""
     key = random_key(rng, difficulty)
     pitch = Pitch(rng.randrange(-7, 15), rng.choice((-1, 0, 1)))
-    near = [Pitch(pitch.place + step, alter) for step in (-7, 0, 7) for alter in (-1, 0, 1)]
-    right = _alone(pitch, key)
-    wrong = [written for each in near if (written := _alone(each, key)) != right]
+    alter = rng.choice([alter for alter in (-1, 0, 1) if alter != pitch.alter])
+    place = pitch.place + rng.choice((-7, 7))
+    right, *wrong = (_alone(Pitch(*parts), key) for parts in product((pitch.place, place), (pitch.alter, alter)))
     stem = f"How is the note {pitch.full_name} (C4 is middle C, ABC's C) written in ABC under K:{key.abc}?"
     return Draft(stem, right, wrong)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from musician.music.key import Key
 from musician.music.questions import Draft
-from musician.music.theory.draws import drawn, some
+from musician.music.theory.draws import some
 from musician.music.theory.notation import UNITS, excerpt, sheet, write_pitches
 from musician.music.theory.pitch import LETTERS, Pitch
 from musician.music.theory.scale import SCALES_AT, key_scale, random_key, random_scale, scale_of
@@ -33,9 +33,8 @@ def scale_spelling(rng: random.Random, difficulty: int) -> Draft:
     """Ask for the notes of a scale, as names or in ABC; the wrong options are other scales or misspelled."""
     tonic, name = random_scale(rng, difficulty)
     right = scale_of(tonic, name)
-    wrong = [scale_of(tonic, other) for other in SCALES_AT[max(2, difficulty)] if other != name]
-    wrong = [notes for notes in wrong if all(abs(pitch.alter) <= 2 for pitch in notes)]
-    wrong += [_one_altered(right, rng) for _ in range(3)]
+    others = [scale_of(tonic, other) for other in SCALES_AT[difficulty] if other != name]
+    wrong = others if rng.random() < 0.5 else _misspelled(right, rng)
     if rng.random() < 0.2:
         stem = f"Which notes form the {tonic.name} {name} scale?"
         return Draft(stem, _names(right), some(map(_names, wrong), _names(right)))
@@ -110,11 +109,14 @@ def _written(notes: Sequence[Pitch], key: Key, rng: random.Random) -> str:
     return sheet([" ".join(write_pitches(notes, key))], key, rng.choice(UNITS[3]))
 
 
-def _one_altered(notes: list[Pitch], rng: random.Random) -> list[Pitch]:
-    """Return the scale with one note but the tonic a semitone off."""
-    place = rng.randrange(1, 7)
-    pitch = drawn(lambda: notes[place].altered(rng.choice((-1, 1))), lambda pitch: abs(pitch.alter) <= 2)
-    return [*notes[:place], pitch, *notes[place + 1 :]]
+def _misspelled(notes: list[Pitch], rng: random.Random) -> list[list[Pitch]]:
+    """Return the scale with one of two notes a semitone off, with the other and with both: none is the middle."""
+    shifts = {place: rng.choice((-1, 1)) for place in rng.sample(range(1, 7), 2)}
+    first, second = shifts
+    return [
+        [pitch.altered(shifts[place] if place in off else 0) for place, pitch in enumerate(notes)]
+        for off in ((first,), (second,), (first, second))
+    ]
 
 
 TOPICS = {

@@ -12,7 +12,8 @@ from musician.music.questions import Draft
 from musician.music.theory.pitch import ACCIDENTALS
 from musician.music.theory.scale import keys
 
-LEAST_APART = {1: 3, 2: 2, 3: 1}
+FARTHEST = {1: 14, 2: 6, 3: 4}
+"""How many fifths a wrong key may be off."""
 
 
 def key_of_tune(tune: Tune, rng: random.Random, difficulty: int) -> Draft | None:
@@ -27,12 +28,8 @@ def key_of_tune(tune: Tune, rng: random.Random, difficulty: int) -> Draft | None
     if bars is None:
         return None
     modes = ("maj", "min") if difficulty < 3 else ("maj", "min", "dor", "mix")
-    most = LEAST_APART[difficulty] + 3
     other = [
-        each.name
-        for mode in modes
-        for each in keys(mode)
-        if LEAST_APART[difficulty] <= abs(each.sharps - key.sharps) <= most
+        each.name for mode in modes for each in keys(mode) if 0 < abs(each.sharps - key.sharps) <= FARTHEST[difficulty]
     ]
     question = "The key of these bars was left out and its accidentals written at the notes. Which key fits every note?"
     music = " | ".join(_written_out(bar.text, key) for bar in bars)

@@ -60,8 +60,9 @@ def tuplet_duration(rng: random.Random, difficulty: int) -> Draft:
         stem = f"How long does this whole tuplet last, as a share of a whole note?\n{music}"
         return _share(stem, one * space, (one * each for each in (count, space - 1, space + 1, count + 1, 2 * space)))
     stem = f"How long does each note of this tuplet last, as a share of a whole note?\n{music}"
-    factors = (Fraction(1), Fraction(count, space), Fraction(1, 2), Fraction(1, count), Fraction(2 * space, count))
-    return _share(stem, one * Fraction(space, count), (one * factor for factor in factors))
+    right = one * Fraction(space, count)
+    others = (one * Fraction(each) for ratio in TUPLETS[difficulty] for each in (Fraction(ratio[1], ratio[0]), 1))
+    return _share(stem, right, (*others, right / 2, right * 2, right * 4, one * Fraction(count, space)))
 
 
 def broken_rhythm(rng: random.Random, difficulty: int) -> Draft:
@@ -74,7 +75,7 @@ def broken_rhythm(rng: random.Random, difficulty: int) -> Draft:
     music = sheet([f"{write_bar([first], key, unit)}{sign}{write_bar([second], key, unit)}"], key, unit)
     right = one * ((2 - short) if (place == 0) == (sign[0] == ">") else short)
     stem = f"How long does the {ORDINALS[place]} of these notes last, as a share of a whole note?\n{music}"
-    return _share(stem, right, (one * Fraction(eighths, 4) for eighths in (1, 2, 3, 4, 5, 6, 7, 8)))
+    return _share(stem, right, (one * Fraction(eighths, 4) for eighths in (1, 2, 3, 4, 6, 7, 8, 12)))
 
 
 def lasting(unit: int, dots: int) -> Fraction:
