@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol
 
+from musician.benchmarks.calibration import Calibration
 from musician.benchmarks.question import Benchmark, Subset
 from musician.benchmarks.records import Record, prompt_hash
-from musician.benchmarks.statistics import Accuracy, accuracy, letter_histogram, macro
+from musician.benchmarks.statistics import Accuracy, accuracy, letter_histogram, macro, pooled_stderr
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Evaluation:
         letter_mass: mean probability on the four letters; None when not one question was scored by letter.
         predicted: how often each letter was predicted.
         gold: how often each letter was right.
+        calibration: how well confidence fits accuracy; without numbers where there are too few questions.
         seconds: wall time on this rank.
     """
 
@@ -51,6 +53,7 @@ class Evaluation:
     letter_mass: float | None
     predicted: Mapping[str, int]
     gold: Mapping[str, int]
+    calibration: Calibration
     seconds: float
 
     @classmethod
@@ -80,6 +83,7 @@ class Evaluation:
             letter_mass=sum(masses) / len(masses) if masses else None,
             predicted=letter_histogram(record.prediction for record in records),
             gold=letter_histogram(record.gold for record in records),
+            calibration=Calibration.of(records),
             seconds=seconds,
         )
 
@@ -91,7 +95,8 @@ class Evaluation:
         """Return what a curve does not need, and a table does.
 
         `eval/<benchmark>/<subset>/{n,stderr,ci95_low,ci95_high}` for each subset, without those that are not defined
-        (the error of a single question), and `eval/<benchmark>/<count>` for the counts, letter mass and seconds.
+        (the error of a single question), and `eval/<benchmark>/<count>` for the counts, letter mass, calibration
+        and seconds. `calibration_n` says how many questions calibration could use; below 300 its errors are left out.
         """
         root = f"eval/{self.benchmark}"
         values: dict[str, float] = {}
@@ -102,6 +107,7 @@ class Evaluation:
             values[f"{root}/{name}"] = getattr(self, name)
         if self.letter_mass is not None:
             values[f"{root}/letter_mass"] = self.letter_mass
+        values |= {f"{root}/{name}": value for name, value in self.calibration.details().items()}
         return values
 
     def notes(self) -> list[str]:
@@ -136,7 +142,10 @@ class Answered(Protocol):
 
 
 def subset_accuracies(records: Iterable[Answered], subsets: Iterable[Subset]) -> dict[str, Accuracy]:
-    """Compute the accuracy of each subset that has records; `read_records` gives the same numbers again."""
+    """Compute the accuracy of each subset that has records; `read_records` gives the same numbers again.
+
+    The standard error of a micro mean over several subjects is pooled from theirs.
+    """
     by_subject: dict[str, list[Answered]] = {}
     for record in records:
         by_subject.setdefault(record.subject, []).append(record)
@@ -144,9 +153,14 @@ def subset_accuracies(records: Iterable[Answered], subsets: Iterable[Subset]) ->
     for subset in subsets:
         parts = [by_subject[subject] for subject in subset.subjects if subject in by_subject]
         if parts:
-            averaged = subset.average == "macro"
-            results[subset.name] = macro([_accuracy(part) for part in parts]) if averaged else _accuracy(chain(*parts))
+            results[subset.name] = _mean([_accuracy(part) for part in parts], parts, subset)
     return results
+
+
+def _mean(accuracies: Sequence[Accuracy], parts: Iterable[Iterable[Answered]], subset: Subset) -> Accuracy:
+    if subset.average == "macro" or len(accuracies) == 1:
+        return macro(accuracies)
+    return replace(_accuracy(chain(*parts)), stderr=pooled_stderr(accuracies))
 
 
 def _accuracy(records: Iterable[Answered]) -> Accuracy:

@@ -118,7 +118,29 @@ def read_records(path: Path) -> list[Record]:
     for number, line in enumerate(lines, start=1):
         try:
             fields = json.loads(line)
-            records.append(Record(**{**fields, **{name: tuple(fields[name]) for name in ("logprobs", "order")}}))
+            lists = {name: tuple(fields[name]) for name in ("logprobs", "order") if name in fields}
+            records.append(Record(**{**fields, **lists}))
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path}:{number} is not a prediction record ({error}).") from error
     return records
+
+
+def prediction_files(run: Path) -> list[Path]:
+    """Return the prediction files of a run: of an output directory of `musician.eval`, or of a training's last step.
+
+    Args:
+        run: such a directory, a training run directory, or one `predictions.jsonl`.
+
+    Raises:
+        UserError: there is none.
+    """
+    if run.is_file():
+        return [run]
+    steps = [*run.glob("eval/step-*"), *run.glob("step-*")]
+    steps.sort(key=lambda folder: int(folder.name.removeprefix("step-")) if folder.name[5:].isdigit() else -1)
+    for folder in (run, *reversed(steps)):
+        found = sorted([*folder.glob("predictions.jsonl"), *folder.glob("*/predictions.jsonl")])
+        if found:
+            return found
+    what = "holds no predictions.jsonl" if run.is_dir() else "does not exist"
+    raise UserError(f"{run} {what}; give a directory that `python -m musician.eval` wrote, or a training run.")

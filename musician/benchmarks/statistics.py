@@ -1,14 +1,18 @@
-"""Accuracy and how sure one can be of it."""
+"""Accuracy and how sure one can be of it, alone and against another model's on the same questions."""
 
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from musician.benchmarks.clustering import clustered_standard_error
 from musician.benchmarks.question import LETTERS
 
 Z95 = 1.959963984540054
+Z80 = 0.8416212335729143
+"""Normal quantiles: of a two-sided 95 % interval, and of a power of 80 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +91,113 @@ def letter_histogram(letters: Iterable[str | None]) -> dict[str, int]:
     """Count how often each answer letter occurs; a model that always says the same letter shows here."""
     counts = Counter(letters)
     return {letter: counts[letter] for letter in LETTERS}
+
+
+def pooled_stderr(parts: Sequence[Accuracy]) -> float:
+    """Return the standard error of the size-weighted mean of accuracies on separate questions.
+
+    `sqrt(sum((n_i - 1) n_i se_i^2) / (N - k) / N)` for k parts of N questions in all: lm-eval's `pooled_sample_stderr`.
+    Spread between the parts does not count; that is right where the parts are given, as subjects are.
+
+    Returns:
+        nan when every part is a single question.
+    """
+    total, freedom = sum(part.n for part in parts), sum(part.n - 1 for part in parts)
+    if freedom == 0:
+        return math.nan
+    spread = math.fsum((part.n - 1) * part.n * part.stderr**2 for part in parts if part.n > 1)
+    return math.sqrt(spread / freedom / total)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return McNemar's exact two-sided p-value (McNemar 1947; exact form: Cochran 1950).
+
+    Of models equally good, either is the one that is right with probability 1/2 on each question that only one gets
+    right: `min(1, 2 sum_{i <= min} C(n, i) / 2^n)`, in integers, for n such questions.
+    """
+    n, term, tail = only_a + only_b, 1, 0
+    for i in range(min(only_a, only_b) + 1):
+        tail += term
+        term = term * (n - i) // (i + 1)
+    return min(1.0, 2 * tail / 2**n)
+
+
+def sign_flip(differences: Sequence[float], resamples: int = 10_000, seed: int = 0) -> float:
+    """Return the two-sided p-value of a sum of paired differences when each might as well have the other sign.
+
+    McNemar's test where all differences that are not 0 are of one size, exact. Else, for weighted questions or those
+    asked several times, Fisher's randomisation test with `(1 + hits) / (1 + resamples)` (Phipson and Smyth 2010).
+    """
+    values = np.asarray(differences, dtype=float)
+    largest = np.abs(values).max(initial=0.0)
+    if largest == 0:
+        return 1.0
+    values = np.round(values / largest, 12)
+    sizes, counts = np.unique(np.abs(values[values != 0]), return_counts=True)
+    if len(sizes) == 1:
+        return mcnemar(int((values < 0).sum()), int((values > 0).sum()))
+    # Of m differences of one size, the number with a plus sign is binomial.
+    pluses = np.random.default_rng(seed).binomial(counts, 0.5, size=(resamples, len(sizes)))
+    sums = (2 * pluses - counts) @ sizes
+    hits = int((np.abs(sums) >= abs(math.fsum(values)) - 1e-9).sum())
+    return (1 + hits) / (1 + resamples)
+
+
+def stratified_stderr(strata: Sequence[Sequence[float]]) -> float:
+    """Return the standard error of the unweighted mean of the strata's means; nan where a stratum has one value."""
+    if min(map(len, strata)) < 2:
+        return math.nan
+    return math.sqrt(math.fsum(float(np.var(part, ddof=1)) / len(part) for part in strata)) / len(strata)
+
+
+def paired_bootstrap(strata: Sequence[Sequence[float]], resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % percentile interval of the unweighted mean of the strata's means (Efron and Tibshirani 1993, 13).
+
+    A difference for each question, resampled within its stratum; one stratum gives the plain mean. Deviations are
+    scaled by `sqrt(n / (n - 1))`, without which small strata look too certain (Rao and Wu 1988).
+
+    Resampling nothing but zeros would give certainty. There, the interval holds every mean for which so many zeros have
+    a probability of 5 % or more, in the worst case over the strata.
+
+    Returns:
+        nan, nan where a stratum has one value, and not all values are 0.
+    """
+    smallest = min(map(len, strata))
+    if not any(value for part in strata for value in part):
+        bound = 1 - 0.05 ** (1 / (smallest * len(strata)))
+        return -bound, bound
+    if smallest < 2:
+        return math.nan, math.nan
+    generator = np.random.default_rng(seed)
+    means = np.zeros(resamples)
+    for part in strata:
+        # Drawing with replacement is drawing how often each value occurs.
+        values, counts = np.unique(np.round(part, 12), return_counts=True)
+        n = len(part)
+        centre = float(counts @ values) / n
+        drawn = generator.multinomial(n, counts / n, size=resamples) @ values / n
+        means += centre + math.sqrt(n / (n - 1)) * (drawn - centre)
+    low, high = np.quantile(means / len(strata), (0.025, 0.975))
+    return max(-1.0, float(low)), min(1.0, float(high))
+
+
+def minimum_detectable_effect(n: int, discordance: float) -> float | None:
+    """Return the difference of accuracy that a paired test at 5 % finds with a power of 80 %.
+
+    Solves `sqrt(n) d = z_.975 sqrt(psi) + z_.8 sqrt(psi - d^2)` (Miettinen 1968; Connor 1987), where psi is the share
+    of questions on which just one model is right. No difference exceeds psi: where the answer would, it is that of
+    psi = d, all such questions falling to one model.
+
+    Returns:
+        None where n is so small that not even a difference of 1 is found.
+    """
+    if n < 4:
+        return None
+    effect = math.sqrt(discordance) * (Z95 * math.sqrt(n) + Z80 * math.sqrt(n + Z80**2 - Z95**2)) / (n + Z80**2)
+    if effect <= discordance and discordance > 0:
+        return effect
+    low, high = 0.0, 1.0  # n d = (z_.975 + z_.8 sqrt(1 - d))^2: the left side rises with d, the right one falls
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if n * middle < (Z95 + Z80 * math.sqrt(1 - middle)) ** 2 else (low, middle)
+    return high

@@ -1,8 +1,26 @@
 import math
+from itertools import product
+from statistics import NormalDist, stdev
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from musician.benchmarks.statistics import accuracy, letter_histogram, macro, wilson
+from musician.benchmarks.statistics import (
+    Z95,
+    accuracy,
+    letter_histogram,
+    macro,
+    mcnemar,
+    minimum_detectable_effect,
+    paired_bootstrap,
+    pooled_stderr,
+    sign_flip,
+    stratified_stderr,
+    wilson,
+)
 
 
 def test_standard_error_is_that_of_a_sample_mean():
@@ -60,3 +78,86 @@ def test_a_question_asked_again_is_no_new_question():
 def test_answers_that_differ_between_askings_are_averaged_first():
     """With each question right in half of its askings there is no spread between questions."""
     assert accuracy([True, False] * 6, [question for question in range(6) for _ in range(2)]).stderr == 0
+
+
+def test_pooled_standard_error_is_that_of_the_spread_within_groups():
+    """Pooled variance of the answers around their own group's mean, over N: the formula's meaning, from the answers."""
+    groups = [[True, False, True], [True] * 5 + [False] * 4, [False] * 6 + [True]]
+    within = sum((x - sum(group) / len(group)) ** 2 for group in groups for x in group)
+    n = sum(map(len, groups))
+    expected = math.sqrt(within / (n - len(groups)) / n)
+    assert pooled_stderr([accuracy(group) for group in groups]) == pytest.approx(expected)
+    alone = accuracy([True, False, False])
+    assert pooled_stderr([alone]) == pytest.approx(alone.stderr)
+
+
+def test_groups_of_one_question_pool_without_spread():
+    assert math.isnan(pooled_stderr([accuracy([True]), accuracy([False])]))
+    pair = accuracy([True, False])
+    assert pooled_stderr([pair, accuracy([True])]) == pytest.approx(math.sqrt(0.5 / 3))
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_the_exact_binomial_test(only_a, only_b):
+    expected = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    assert mcnemar(only_a, only_b) == pytest.approx(expected)
+    assert mcnemar(only_a, only_b) == mcnemar(only_b, only_a)
+
+
+def test_mcnemar_of_all_of_mmlu():
+    assert mcnemar(6800, 7242) == pytest.approx(binomtest(6800, 14042).pvalue)
+    assert mcnemar(0, 14042) == 0
+
+
+def test_sign_flip_is_mcnemar_for_equal_sizes_and_the_full_enumeration_for_others():
+    assert sign_flip([0.2] * 9 + [-0.2, 0.0]) == mcnemar(1, 9)
+    assert sign_flip([0.0, 0.0]) == 1
+    values = [3, 1, 1, -0.5, 2, 0, -0.25, 1.5, 0.75]
+    sums = [abs(sum(v * s for v, s in zip(values, signs, strict=True))) for signs in product((-1, 1), repeat=9)]
+    exact = sum(total >= abs(sum(values)) - 1e-9 for total in sums) / len(sums)
+    assert sign_flip(values, resamples=50_000) == pytest.approx(exact, rel=0.1)
+    assert sign_flip(values) == sign_flip(values[::-1])
+
+
+def test_bootstrap_interval_of_many_values_is_the_normal_one():
+    values = [1.0] * 300 + [0.0] * 500 + [-1.0] * 200
+    low, high = paired_bootstrap([values])
+    error = stratified_stderr([values])
+    assert error == pytest.approx(stdev(values) / math.sqrt(1000))
+    assert (low, high) == pytest.approx((0.1 - Z95 * error, 0.1 + Z95 * error), abs=0.002)
+    assert paired_bootstrap([values], seed=1) != (low, high)
+
+
+def test_bootstrap_of_small_strata_is_as_wide_as_their_spread():
+    """Two values a stratum: the plain bootstrap's variance would be half of it."""
+    strata = [[0.0, 1.0], [0.0, -1.0]] * 30
+    low, high = paired_bootstrap(strata)
+    assert high - low == pytest.approx(2 * Z95 * stratified_stderr(strata), rel=0.03)
+    assert math.isnan(paired_bootstrap([[0.0, 1.0], [1.0]])[0])
+
+
+def test_nothing_but_agreement_is_not_certainty():
+    low, high = paired_bootstrap([[0.0] * 98])
+    assert (1 - high) ** 98 == pytest.approx(0.05)
+    assert low == -high
+    assert paired_bootstrap([[0.0] * 49, [0.0] * 60]) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(("n", "discordance"), [(98, 0.4), (367, 0.35), (14042, 0.25), (98, 0.08), (20, 0.9)])
+def test_detectable_effect_has_a_power_of_eighty_percent(n, discordance):
+    """By the normal approximation it is made for, and roughly so in the exact test."""
+    effect = minimum_detectable_effect(n, discordance)
+    psi = max(discordance, effect)
+    power = NormalDist().cdf((math.sqrt(n) * effect - Z95 * math.sqrt(psi)) / math.sqrt(max(psi - effect**2, 1e-12)))
+    assert power == pytest.approx(0.8, abs=1e-3)
+    rng = np.random.default_rng(0)
+    shares = [(psi + effect) / 2, (psi - effect) / 2, 1 - psi]
+    found = [mcnemar(int(b), int(c)) < 0.05 for b, c, _ in rng.multinomial(n, np.abs(shares), size=400)]
+    assert 0.55 < np.mean(found) < 0.9
+
+
+def test_detectable_effect_shrinks_with_questions_and_grows_with_discordance():
+    assert minimum_detectable_effect(98, 0.4) == pytest.approx(0.175, abs=0.005)
+    assert minimum_detectable_effect(98, 0.2) < minimum_detectable_effect(98, 0.4) < minimum_detectable_effect(50, 0.4)
+    assert minimum_detectable_effect(98, 0.0) == pytest.approx(7.5 / 98, abs=0.005)
+    assert minimum_detectable_effect(3, 0.5) is None

@@ -35,7 +35,7 @@ def test_ten_thousand_items_are_sound_and_distinct(many):
 
 
 def test_each_topic_has_hundreds_of_questions():
-    assert len(make_items(300, 4, 1)) == 300 * len(TOPICS)
+    assert len(make_items(240, 4, 1)) == 240 * len(TOPICS)
 
 
 def test_letters_are_balanced_and_out_of_order(many):
@@ -83,13 +83,13 @@ def test_difficulty_changes_every_topic(many):
     assert double[2] > 0
 
 
-def test_options_alone_tell_little():
+def test_options_alone_tell_little(many):
     """One who learns from another set how often each option is right stays near 25 %."""
     right, seen = Counter(), Counter()
-    for item in make_items(60, 1):
+    for item in make_items(60, 1, 2):
         seen.update((item.topic, option) for option in item.options)
         right[item.topic, item.options[item.answer]] += 1
-    hits, items = 0, make_items(60, 2)
+    hits, items = 0, many[2]
     for item in items:
         rates = [(right[item.topic, each] + 1) / (seen[item.topic, each] + 4) for each in item.options]
         hits += rates.index(max(rates)) == item.answer

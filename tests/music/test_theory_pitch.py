@@ -2,6 +2,7 @@
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 
 import pytest
 from test_theory_oracle import alone, american, check, interval, key_shown, m21, names, parsed, pitch, pitches, rising
@@ -183,7 +184,7 @@ def test_next_in_scale():
         notes = named_scale(question)
         places = [notes.index(name) for name in shown]
         step = places[1] - places[0] if abs(places[1] - places[0]) == 1 else (places[0] - places[1]) // 6
-        assert all((right - left - step) % 7 == 0 for left, right in zip(places, places[1:], strict=False))
+        assert all((right - left - step) % 7 == 0 for left, right in pairwise(places))
         return american(option) == notes[(places[-1] + step) % 7]
 
     check("next_in_scale", fits)

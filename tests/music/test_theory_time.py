@@ -127,7 +127,8 @@ def test_chord_function():
         name = re.search(r"has (\w+)", question)[1]
         root, _ = triad(option)
         degree = where.getScaleDegreeFromPitch(m21.pitch.Pitch(root), comparisonAttribute="step")
-        assert any(triad(option) == in_key(each, where) for each in ["I", "i", "II", "ii", "ii°", "IV", "iv", "V", "VI", "vi", "vii°"])
+        served = ("I", "i", "ii", "ii°", "IV", "iv", "V", "VI", "vi", "vii°")
+        assert any(triad(option) == in_key(each, where) for each in served)
         return ("I", "ii", "iii", "IV", "V", "vi", "vii")[degree - 1] in FUNCTIONS[name].split()
 
     check("chord_function", fits)

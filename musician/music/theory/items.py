@@ -25,7 +25,7 @@ TOPICS: dict[str, Callable[[random.Random, int], Draft]] = {
 TUNE_TOPICS: Mapping[str, Callable[[Tune, random.Random, int], Draft | None]] = tunes.TOPICS
 """What is asked of real tunes; None where a tune does not lend itself to it."""
 DIFFICULTIES = (1, 2, 3)
-WARM_UP = 60
+WARM_UP = 40
 """Drafts thrown away on each topic, from which to learn how often each answer is right."""
 TRIES = 60
 """How many drafts in a row may repeat a stem before a topic counts as exhausted."""

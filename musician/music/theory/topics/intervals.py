@@ -111,7 +111,7 @@ def enharmonic(rng: random.Random, difficulty: int) -> Draft:
     key = random_key(rng, max(2, difficulty), ("maj",))
     notes = [pitch for pitch, _ in melody([EIGHTH] * (2 + difficulty), key, rng) if pitch]
     given, right = drawn(
-        lambda: (rng.choice([*notes, random_pitch(rng, 2)]), random_pitch(rng, 3)),
+        lambda: (rng.choice([*notes, _disguised(rng, difficulty)]), _disguised(rng, 3)),
         lambda pair: pair[0].midi == pair[1].midi and pair[0] != pair[1] and abs(pair[1].alter) <= most,
     )
     near = [Pitch(given.place + step, alter) for step in (-2, -1, 0, 1, 2) for alter in range(-most, most + 1)]
@@ -122,6 +122,12 @@ def enharmonic(rng: random.Random, difficulty: int) -> Draft:
         stem = f"Which note sounds the same as the {ORDINALS[notes.index(given)]} of these notes (C is C4)?\n"
         stem += sheet([" ".join(write_pitches(notes, key))], key)
     return Draft(stem, right.full_name, [pitch.full_name for pitch in wrong])
+
+
+def _disguised(rng: random.Random, difficulty: int) -> Pitch:
+    """Return a note; at 3 half of them are doubly altered."""
+    pitch = random_pitch(rng, max(2, difficulty))
+    return pitch._replace(alter=rng.choice((-2, 2))) if difficulty == 3 and rng.random() < 0.5 else pitch
 
 
 def _drawn(rng: random.Random, difficulty: int) -> tuple[Pitch, Interval]:

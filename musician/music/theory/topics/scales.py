@@ -34,6 +34,7 @@ def scale_spelling(rng: random.Random, difficulty: int) -> Draft:
     tonic, name = random_scale(rng, difficulty)
     right = scale_of(tonic, name)
     others = [scale_of(tonic, other) for other in SCALES_AT[difficulty] if other != name]
+    others = [notes for notes in others if all(abs(pitch.alter) <= 2 for pitch in notes)]
     wrong = others if rng.random() < 0.5 else _misspelled(right, rng)
     if rng.random() < 0.2:
         stem = f"Which notes form the {tonic.name} {name} scale?"
@@ -111,7 +112,10 @@ def _written(notes: Sequence[Pitch], key: Key, rng: random.Random) -> str:
 
 def _misspelled(notes: list[Pitch], rng: random.Random) -> list[list[Pitch]]:
     """Return the scale with one of two notes a semitone off, with the other and with both: none is the middle."""
-    shifts = {place: rng.choice((-1, 1)) for place in rng.sample(range(1, 7), 2)}
+    shifts = {
+        place: rng.choice([step for step in (-1, 1) if abs(notes[place].alter + step) <= 2])
+        for place in rng.sample(range(1, 7), 2)
+    }
     first, second = shifts
     return [
         [pitch.altered(shifts[place] if place in off else 0) for place, pitch in enumerate(notes)]

@@ -1,0 +1,177 @@
+"""Compare two runs question by question: `python -m musician.compare outputs/eval/RUN_A outputs/eval/RUN_B`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from musician.launch import door, quote
+
+if TYPE_CHECKING:
+    from musician.benchmarks.comparison import Comparison, Difference
+
+RUNS = ("a", "b")
+COLOURS = {"B is better": "tab:green", "A is better": "tab:red"}
+
+COLUMNS = ("subset", "n", "A %", "B %", "B - A [95 %]", "p", "only A : B", "detectable", "verdict")
+
+#: Not shown in a narrow terminal.
+SPARED = ("only A : B", "detectable")
+
+#: Hydra's options that take the next word.
+_VALUED = {
+    *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+    *("--experimental-rerun",),
+}
+
+
+@door("compare")
+def compare(cfg: DictConfig) -> None:
+    """Read, pair, test, write, print."""
+    from musician.benchmarks.comparison import compare_runs
+    from musician.errors import UserError
+
+    if not cfg.a or not cfg.b:
+        raise UserError("compare: give two runs: python -m musician.compare RUN_A RUN_B")
+    if cfg.resamples < 100:
+        raise UserError(f"compare: resamples={cfg.resamples}; an interval takes 100 or more.")
+    comparisons = compare_runs(Path(cfg.a), Path(cfg.b), cfg.resamples, cfg.seed)
+    output = Path(cfg.output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    content = {"a": cfg.a, "b": cfg.b, "resamples": cfg.resamples, "seed": cfg.seed}
+    found = {comparison.benchmark: as_plain(comparison) for comparison in comparisons}
+    (output / "comparison.json").write_text(json.dumps({**content, "benchmarks": found}, indent=2) + "\n")
+    print(f"A: {cfg.a}\nB: {cfg.b}")
+    for comparison in comparisons:
+        show(comparison)
+    if not plot(comparisons, output / "comparison.png"):
+        print("no picture: pip install 'musician[quickstart]' adds matplotlib")
+    print(f"comparison: {output}")
+
+
+def main() -> None:
+    """Run the door; plain paths on the command line are the two runs."""
+    sys.argv[1:] = name_runs(sys.argv[1:])
+    compare()
+
+
+def name_runs(arguments: Sequence[str]) -> list[str]:
+    """Write plain paths as `a='PATH'` and `b='PATH'`, whichever is not given yet, and leave what else there is.
+
+    A path that exists is one even with an equals sign in it.
+    """
+    free = [run for run in RUNS if not any(word.startswith(f"{run}=") for word in arguments)]
+    named, option = [], ""
+    for word in arguments:
+        key, _, value = word.partition("=")
+        if key in RUNS and value and value[0] not in "'\"$":
+            word = f"{key}={quote(value)}"
+        elif word[:1] not in ("-", "~", "+") and option not in _VALUED and ("=" not in word or Path(word).exists()):
+            if not free:
+                raise SystemExit(f"error: compare: two runs are compared, and '{word}' is one more")
+            word = f"{free.pop(0)}={quote(word)}"
+        named.append(word)
+        option = word
+    return named
+
+
+def as_plain(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison for a JSON file."""
+    plain = asdict(comparison)
+    for name, found in comparison.differences.items():
+        plain["differences"][name] |= {
+            "difference": found.value,
+            "separable": found.separable,
+            "verdict": found.verdict,
+        }
+    return plain
+
+
+def show(comparison: Comparison) -> None:
+    """Print the table of a benchmark and its notes."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if Console().is_terminal else 160)
+    table = Table(title=f"{comparison.benchmark}: B against A, {comparison.paired:,} questions", box=box.SIMPLE_HEAD)
+    columns = [name for name in COLUMNS if console.width >= 130 or name not in SPARED]
+    for column in columns:
+        wide = column in ("subset", "verdict")
+        table.add_column(column, justify="left" if wide else "right", no_wrap=not wide)
+    for name, found in comparison.differences.items():
+        cells = dict(zip(COLUMNS, row(name, found), strict=True))
+        table.add_row(*(cells[column] for column in columns), style="bold" if found.separable else None)
+    console.print(table)
+    for note in comparison.notes:
+        console.print(f"  {note}", markup=False)
+    alike = str(comparison.calibration_a) == str(comparison.calibration_b)
+    both = (("A and B", comparison.calibration_a),)
+    apart = (("A", comparison.calibration_a), ("B", comparison.calibration_b))
+    for run, calibration in both if alike else apart:
+        console.print(f"  calibration of {run}: {calibration}", markup=False)
+
+
+def row(name: str, found: Difference) -> tuple[str, ...]:
+    """Return the cells of a subset, one for each of COLUMNS; shares in per cent."""
+    interval = "-" if found.low is None else f"[{found.low * 100:+5.1f}, {found.high * 100:+5.1f}]"  # type: ignore[operator]
+    return (
+        name,
+        f"{found.n:,}",
+        f"{found.a * 100:.1f}",
+        f"{found.b * 100:.1f}",
+        f"{found.value * 100:+.1f} {interval}",
+        "<0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}",
+        f"{found.only_a} : {found.only_b}",
+        "-" if found.detectable is None else f"{found.detectable * 100:.1f}",
+        found.verdict,
+    )
+
+
+def plot(comparisons: Sequence[Comparison], path: Path) -> bool:
+    """Draw the differences with their intervals; without matplotlib return False."""
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    heights = [len(comparison.differences) + 2 for comparison in comparisons]
+    figure, axes = pyplot.subplots(
+        len(comparisons),
+        figsize=(8, 0.24 * sum(heights) + 0.9 * len(heights)),
+        height_ratios=heights,
+        squeeze=False,
+        constrained_layout=True,
+    )
+    for axis, comparison in zip(axes[:, 0], comparisons, strict=True):
+        draw(axis, comparison)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return True
+
+
+def draw(axis: Any, comparison: Comparison) -> None:
+    """Draw one benchmark: a point and its interval for each subset, grey where it is not separable from noise."""
+    names = list(comparison.differences)
+    for place, found in enumerate(comparison.differences.values()):
+        colour = COLOURS.get(found.verdict, "grey")
+        if found.low is not None and found.high is not None:
+            axis.plot([found.low * 100, found.high * 100], [place, place], color=colour, linewidth=1.5)
+        axis.plot(found.value * 100, place, "o", color=colour, markersize=5)
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_yticks(range(len(names)), [f"{name} (n={comparison.differences[name].n:,})" for name in names], fontsize=8)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.set(title=comparison.benchmark, xlabel="accuracy of B less that of A, points, 95 % interval")
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+if __name__ == "__main__":
+    main()
