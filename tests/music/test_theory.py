@@ -72,10 +72,12 @@ def test_questions_of_a_topic_depend_neither_on_their_number_nor_on_the_others()
 
 
 def test_difficulty_changes_every_topic(many):
+    """Of 80 questions on a topic, 60 or more are not among those of another level."""
+
     def stems(level, topic):
         return {item.stem for item in many[level] if item.topic == topic}
 
-    assert [topic for topic in TOPICS if len(stems(1, topic) & stems(3, topic)) > 12] == []
+    assert [topic for topic in TOPICS if len(stems(1, topic) & stems(3, topic)) > 20] == []
     lengths = [sum(len(item.stem) for item in many[level]) for level in (1, 2, 3)]
     assert lengths == sorted(lengths)
     double = [sum("##" in item.stem or "bb" in item.stem for item in many[level]) for level in (1, 2, 3)]
