@@ -62,10 +62,16 @@ def door(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
             if wants_traceback:
                 compose(job)()
                 return
+            before = dict(os.environ)
             # Otherwise Hydra prints its own version of an error and exits.
             os.environ["HYDRA_FULL_ERROR"] = os.environ[_INSIDE] = "1"
-            # Caught inside as well: Hydra adds a line of its own to what leaves a job.
-            _in_one_line(compose(_in_one_line(job)), outside=True)()
+            try:
+                # Caught inside as well: Hydra adds a line of its own to what leaves a job.
+                _in_one_line(compose(_in_one_line(job)), outside=True)()
+            finally:
+                for name in ("HYDRA_FULL_ERROR", _INSIDE):
+                    os.environ.pop(name)
+                    os.environ.update({name: before[name]} if name in before else {})
 
         return run
 
@@ -128,6 +134,8 @@ def discard_empty_output() -> None:
     if not HydraConfig.initialized() or is_child_rank():
         return
     job = HydraConfig.get()
+    if OmegaConf.is_missing(job.runtime, "output_dir"):
+        return
     output = Path(job.runtime.output_dir)
     own = {".hydra", f"{job.job.name}.log", ".lock"}
     if output == Path(job.runtime.cwd) or not output.is_dir() or is_locked(output):
