@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from musician.benchmarks.question import LETTERS, Benchmark, Question
-from musician.benchmarks.runs import RunIndex
+from musician.benchmarks.shared_runs import RunIndex
 from musician.music.abc import parse_tune
 from musician.music.family import MOVES, RUN, Step, melody
 

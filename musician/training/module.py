@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from musician.data.batches import Batch
 from musician.errors import UserError
-from musician.model.loss import summed_nll
+from musician.model.loss import IGNORED, summed_nll
 from musician.model.network import hidden_states, output_head
 from musician.model.schedule import Schedule
 
@@ -68,7 +68,7 @@ class CausalLMModule(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add up nats and supervised tokens."""
         self._validation[0] += float(self(batch))
-        self._validation[1] += int((batch["labels"][:, 1:] != -100).sum())
+        self._validation[1] += int((batch["labels"][:, 1:] != IGNORED).sum())
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over all supervised tokens of all ranks, in nats per token."""

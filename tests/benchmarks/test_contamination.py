@@ -7,7 +7,7 @@ from musician.benchmarks.mmlu import MMLU
 from musician.benchmarks.music_theory_bench import MusicTheoryBench
 from musician.benchmarks.prompts import question_block
 from musician.benchmarks.question import Question
-from musician.benchmarks.runs import RunIndex
+from musician.benchmarks.shared_runs import RunIndex
 
 from .toys import Quiz
 
