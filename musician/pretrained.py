@@ -8,6 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
+from musician.atomic import publish_first
 from musician.errors import UserError
 
 #: `package:NAME/FILE` names a file inside an installed Python package, found without importing the package.
@@ -74,7 +75,7 @@ def _dequantised(gguf: Path) -> Path:
         partial = target.with_name(f".{target.name}.{os.getpid()}")
         try:
             _convert(gguf, partial)
-            _publish(partial, target)
+            publish_first(partial, target, mark="config.json")
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return target
@@ -100,15 +101,6 @@ def _convert(gguf: Path, target: Path) -> None:
         raise UserError(f"model {gguf}: not a GGUF file that transformers can read ({error})") from error
     network.save_pretrained(target)
     tokenizer.save_pretrained(target)
-
-
-def _publish(partial: Path, target: Path) -> None:
-    """Move a finished directory into place; a copy that another process finished first stays."""
-    try:
-        partial.rename(target)
-    except OSError:
-        if not (target / "config.json").is_file():
-            raise
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The README is true: its tree names every file, its commands compose."""
+"""The README is true: its tree names every package, its commands compose."""
 
 import re
 import shlex
@@ -24,10 +24,12 @@ def commands(text):
 COMMANDS = list(commands(README))
 
 
-def test_the_readme_names_every_module():
-    modules = [path for path in (ROOT / "musician").rglob("*.py") if path.name != "__init__.py"]
-    assert len(modules) > 50
-    assert [str(path.relative_to(ROOT)) for path in modules if path.name not in README] == []
+def test_the_tree_names_every_package_and_every_door():
+    tree = re.search(r"^## The tree\n+```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)[1]
+    packages = [path.parent for path in (ROOT / "musician").rglob("__init__.py")]
+    assert len(packages) > 5
+    assert [str(path.relative_to(ROOT)) for path in packages if f"{path.name}/" not in tree] == []
+    assert [door for door in DOORS if door not in tree.split()] == []
 
 
 def test_the_readme_shows_commands():

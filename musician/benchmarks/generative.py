@@ -9,7 +9,6 @@ How questions are put: `musician.benchmarks.asking`.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from musician.atomic import write_text
 from musician.benchmarks.answers import KINDS, parse_answer
 from musician.benchmarks.asking import GenerativeMode, fit_question
 from musician.benchmarks.evaluation import subset_accuracies
@@ -198,10 +198,4 @@ def result_of(name: str, benchmark: Benchmark, records: Sequence[GenerativeRecor
 def write_generations(path: Path, records: Sequence[GenerativeRecord]) -> None:
     """Write one JSON line for each answer; a reader sees the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    lines = (json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records)
-    try:
-        temporary.write_text("".join(lines), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records))

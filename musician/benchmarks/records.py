@@ -2,12 +2,12 @@
 
 import json
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from musician.atomic import write_text
 from musician.benchmarks.encoding import EncodedPrompt
 from musician.benchmarks.likelihood import Scores
 from musician.benchmarks.question import LETTERS, Benchmark, Question, style_of, wants_chat
@@ -94,14 +94,8 @@ def prompt_hash(records: Iterable[Record]) -> str:
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Write the records as JSON lines; a reader sees the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            for record in records:
-                file.write(json.dumps(asdict(record), ensure_ascii=False, allow_nan=False) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    lines = (json.dumps(asdict(record), ensure_ascii=False, allow_nan=False) + "\n" for record in records)
+    write_text(path, "".join(lines))
 
 
 def read_records(path: Path) -> list[Record]:

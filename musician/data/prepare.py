@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from musician.atomic import publish_first
 from musician.data.conversation import Row, defect, read_row
 from musician.data.files import SourceRow
 from musician.data.prepared import FORMAT
@@ -80,7 +81,7 @@ def prepare(source: Source, renderer: Renderer, recipe: Recipe, root: str | Path
         tally = _write(source, renderer, recipe, partial)
         meta = _describe(key, renderer, recipe, tally)
         (partial / "meta.json").write_text(json.dumps(meta, indent=2, sort_keys=True))
-        _publish(partial, target)
+        publish_first(partial, target, mark="meta.json")
     except OSError as error:
         hint = "free some space" if error.errno == errno.ENOSPC else "choose another data.root"
         raise UserError(f"data directory {root}: cannot be written ({error.strerror or error}); {hint}") from error
@@ -251,12 +252,3 @@ class _Writer:
             enable_progress_bars()
         self._writer.close()
         self._stream.unlink(missing_ok=True)
-
-
-def _publish(partial: Path, target: Path) -> None:
-    """Rename a finished directory; one that another process finished first is as good."""
-    try:
-        partial.rename(target)
-    except OSError:
-        if not (target / "meta.json").is_file():
-            raise

@@ -1,4 +1,4 @@
-"""What a checkpoint directory holds, and how it gets its name only when it is whole.
+"""What a checkpoint directory holds.
 
 checkpoints/step-000035/
     state.ckpt      Lightning's state: trainable weights, optimiser, schedule, random states, position in the data
@@ -11,9 +11,7 @@ checkpoints/best -> step-000035
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,46 +20,6 @@ from torch import nn
 from musician.errors import UserError
 
 DESCRIPTION = "checkpoint.json"
-
-
-def write_atomically(target: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a directory under another name, flush it to disk, then rename it: `target` is whole or absent.
-
-    Args:
-        target: the directory to make; one of that name is replaced.
-        fill: writes into the directory it is given.
-    """
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        fill(partial)
-        publish(partial, target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def publish(partial: Path, target: Path) -> None:
-    """Flush a filled directory to disk and give it its name; a directory that has it goes only afterwards."""
-    for file in partial.rglob("*"):
-        if file.is_file():
-            _flush(file)
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    partial.rename(target)
-    _flush(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def point(link: Path, target: Path) -> None:
-    """Make `link` a relative symbolic link to its sibling `target`, in one step."""
-    fresh = link.with_name(f".{link.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(target.name)
-    os.replace(fresh, link)
 
 
 def save_weights(network: nn.Module, tokenizer: Any, directory: Path) -> None:
@@ -112,11 +70,3 @@ def newest_run(root: str | Path = "outputs") -> Path:
     if not found:
         raise UserError(f"no run with a checkpoint under {Path(root).resolve()}; train first, or name a checkpoint")
     return found[-1].parent.parent
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

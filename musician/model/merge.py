@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from musician.atomic import write_directory
 from musician.errors import UserError
-from musician.model.checkpoint import write_atomically
 from musician.model.network import check_vocabulary
 
 CERTIFICATE = "certificate.json"
@@ -146,7 +146,7 @@ def merge(
             )
 
     try:
-        write_atomically(output, fill)
+        write_directory(output, fill)
     except (OSError, SafetensorError) as error:
         raise UserError(f"merge: {output} cannot be written ({error}); choose another output_dir") from error
     return certificate[0]

@@ -9,8 +9,9 @@ from typing import Any
 import pytorch_lightning as lightning
 from pytorch_lightning.callbacks import Checkpoint
 
+from musician.atomic import point, publish
 from musician.errors import UserError
-from musician.model.checkpoint import describe, point, publish, save_weights
+from musician.model.checkpoint import describe, save_weights
 
 
 class Checkpoints(Checkpoint):

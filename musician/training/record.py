@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from musician.atomic import write_text
 from musician.errors import UserError
 
 _PACKAGES = (
@@ -62,10 +63,8 @@ class RunDirectory:
             "python": platform.python_version(),
             "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "gpus": _gpus()},
         }
-        partial = self.path / ".run.json"
         try:
-            partial.write_text(json.dumps(record, indent=2, sort_keys=True, default=str) + "\n")
-            partial.replace(self.path / "run.json")
+            write_text(self.path / "run.json", json.dumps(record, indent=2, sort_keys=True, default=str) + "\n")
         except OSError as error:
             raise UserError(f"run directory {self.path}: cannot be written ({error.strerror})") from error
         return record

@@ -8,10 +8,11 @@ import pytest
 import torch
 from peft import get_peft_model
 
+from musician.atomic import point
 from musician.data.canary import canaries
 from musician.data.render import Renderer
 from musician.errors import UserError
-from musician.model.checkpoint import DESCRIPTION, describe, point, save_weights
+from musician.model.checkpoint import DESCRIPTION, describe, save_weights
 from musician.model.merge import merge
 from musician.model.source import find_model
 from musician.restore import restore
