@@ -50,8 +50,7 @@ def compare(cfg: DictConfig) -> None:
     print(f"A: {cfg.a}\nB: {cfg.b}")
     for comparison in comparisons:
         show(comparison)
-    if not plot(comparisons, output / "comparison.png"):
-        print("no picture: pip install 'musician[quickstart]' adds matplotlib")
+    plot(comparisons, output / "comparison.png")
     print(f"comparison: {output}")
 
 
@@ -134,12 +133,10 @@ def row(name: str, found: Difference) -> tuple[str, ...]:
     )
 
 
-def plot(comparisons: Sequence[Comparison], path: Path) -> bool:
-    """Draw the differences with their intervals; without matplotlib return False."""
-    try:
-        import matplotlib
-    except ImportError:
-        return False
+def plot(comparisons: Sequence[Comparison], path: Path) -> None:
+    """Draw the differences with their intervals."""
+    import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -155,7 +152,6 @@ def plot(comparisons: Sequence[Comparison], path: Path) -> bool:
         draw(axis, comparison)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
-    return True
 
 
 def draw(axis: Any, comparison: Comparison) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from musician.atomic import write_text
 from musician.configuration import one_line
 from musician.launch import door
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 @door("eval")
 def main(cfg: DictConfig) -> None:
     """Open the model, run each benchmark, write and print the results."""
-    from musician.benchmarks.run import run_benchmark, summary
+    from musician.benchmarks.run import run_benchmark
+    from musician.benchmarks.scoreboard import draw, scores, show
     from musician.errors import UserError
     from musician.hardware import best_device
     from musician.model.checkpoint import newest_run
@@ -38,16 +41,20 @@ def main(cfg: DictConfig) -> None:
     device, dtype = best_device()
     opened = restore(path, model.base, model.dtype or dtype, model.device or device, model.template)
     scorer = instantiate(cfg.scorer)
+    board: list[Any] = []
     results: dict[str, Any] = {"model": path, "missing": missing, "benchmarks": {}}
     for benchmark in benchmarks:
         outcomes = [run_benchmark(benchmark, opened.network, opened.renderer, output, scorer)]
         if cfg.generative.asking and hasattr(benchmark, "questions"):
             outcomes.append(ask_for_answers(benchmark, opened, instantiate(cfg.generative), output))
+        found = [score for outcome in outcomes for score in scores(benchmark, outcome)]
+        show(benchmark.name, found, file=sys.stdout)
+        board += found
         for outcome in outcomes:
-            print(summary(outcome), flush=True)
             results["benchmarks"][outcome.benchmark] = outcome.metrics() | outcome.details()
     output.mkdir(parents=True, exist_ok=True)
-    (output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_text(output / "results.json", json.dumps(results, indent=2) + "\n")
+    draw(output / "accuracy.png", board, {}, path)
     for reason in missing:
         print(f"not run: {reason}")
     print(f"results: {output}")

@@ -27,12 +27,11 @@ DOORS = ("train", "eval", "preprocess", "merge", "generate", "quickstart", "comp
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
 
-#: Four questions on tunes of the corpus, so that a benchmark is there and takes no time.
+#: Four questions, so that a benchmark is there and takes no time.
 FOUR_QUESTIONS = (
-    "benchmark=[tune_theory]",
-    "benchmark.tune_theory.per_topic=1",
-    "benchmark.tune_theory.tunes.collections=[miscFolk]",
-    "benchmark.tune_theory.tunes.validation_fraction=0.2",
+    "benchmark=[theory]",
+    "benchmark.theory.per_topic=1",
+    "benchmark.theory.topics=[interval_name,count_notes,relative_key,wrong_bar]",
 )
 
 #: A training job of seconds: random tiny model, few questions, one logger. Data and directories come from the test.

@@ -248,14 +248,14 @@ def test_a_benchmark_without_data_says_what_is_missing_and_where_to_get_it(finis
 
 
 def test_eval_runs_the_benchmarks_that_are_there_and_names_the_others(finished):
-    benchmarks = ["benchmark=[mmlu,tune_theory]", *FOUR_QUESTIONS[1:], "hydra.run.dir=scores"]
+    benchmarks = ["benchmark=[mmlu,theory]", *FOUR_QUESTIONS[1:], "hydra.run.dir=scores"]
     outcome = call("eval", "model=run", *benchmarks, cwd=finished)
     assert_ran(outcome)
-    assert "tune_theory/all" in outcome.stdout
+    assert "theory/all" in outcome.stdout
     assert "not run: mmlu" in outcome.stdout
     assert "hf download" in outcome.stdout
     results = json.loads((finished / "scores" / "results.json").read_text())
-    assert list(results["benchmarks"]) == ["tune_theory"]
+    assert list(results["benchmarks"]) == ["theory"]
     assert len(results["missing"]) == 1
 
 

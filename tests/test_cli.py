@@ -123,7 +123,7 @@ SLIPS = [
     ("train", ["+model.renderrer.template=x"], "model.renderrer", "renderer"),
     ("train", ["+benchmark.mmlu.limits=1"], "benchmark.mmlu.limits", "limit"),
     ("train", ["+callbacks.checkpoints.keeep=1"], "callbacks.checkpoints.keeep", "keep"),
-    ("train", ["+experiment=smoke", "+benchmark.tune_theory.tunes.collection=x"], "tunes.collection", "collections"),
+    ("train", ["+experiment=smoke", "+benchmark.held_out_tunes.tunes.collection=x"], "tunes.collection", "collections"),
     ("preprocess", ["+data.max_lenght=5"], "data.max_lenght", "max_length"),
     ("preprocess", ["+shw=5"], "shw", "show"),
     ("eval", ["model.pth=x"], "model.pth", "path"),
@@ -172,7 +172,7 @@ EXPERIMENTS = {
     "nested": ("data: {source: {colections: [x]}}", "data.source.colections", "collections"),
     "logger": ("logger: {csv: {nam: x}}", "logger.csv.nam", "name"),
     "hardware": ("hardware: {device: 2}", "hardware.device", "devices"),
-    "benchmark": ("benchmark: {tune_theory: {per_topics: 2}}", "benchmark.tune_theory.per_topics", "per_topic"),
+    "benchmark": ("benchmark: {theory: {per_topics: 2}}", "benchmark.theory.per_topics", "per_topic"),
     "trainer": ("trainer: {max_epoch: 2}", "trainer.max_epoch", "max_epochs"),
 }
 
@@ -361,7 +361,7 @@ def test_the_smoke_experiment_leaves_a_whole_run(smoke):
     assert list(run.glob("wandb/offline-run-*/*.wandb"))
     for step in ("step-000000", "step-000008"):
         assert "eval/held_out_tunes/nats_per_token" in json.loads((run / "eval" / step / "results.json").read_text())
-        records = (run / "eval" / step / "tune_theory" / "predictions.jsonl").read_text().splitlines()
+        records = (run / "eval" / step / "theory" / "predictions.jsonl").read_text().splitlines()
         assert len([json.loads(line) for line in records]) >= 8
     last = run / "checkpoints" / "last"
     assert last.is_symlink()
@@ -385,7 +385,7 @@ def test_a_run_merges_into_a_model_that_plain_transformers_loads(merged):
 def test_a_run_and_its_merged_model_are_evaluated_alike(merged, model):
     folder, _ = merged
     few = [
-        "benchmark=[tune_theory,held_out_tunes]",
+        "benchmark=[theory,held_out_tunes]",
         *FOUR_QUESTIONS[1:],
         "benchmark.held_out_tunes.limit=2",
         "benchmark.held_out_tunes.tunes.collections=[miscFolk]",
@@ -394,7 +394,7 @@ def test_a_run_and_its_merged_model_are_evaluated_alike(merged, model):
     ]
     outcome = call("eval", f"model={model}", *few, cwd=folder)
     assert_ran(outcome)
-    assert "tune_theory/all" in outcome.stdout
+    assert "theory/all" in outcome.stdout
     results = json.loads((folder / "scores" / "results.json").read_text())["benchmarks"]
     nats = results["held_out_tunes"]["eval/held_out_tunes/nats_per_token"]
     assert nats == pytest.approx(evaluated.setdefault("nats", nats), abs=1e-4)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -17,30 +16,27 @@ from musician.benchmarks.evaluation import Evaluation, subset_accuracies
 from musician.benchmarks.likelihood import Likelihood, Progress
 from musician.benchmarks.question import Benchmark
 from musician.benchmarks.records import Record, make_record, write_records
+from musician.benchmarks.shard import Shard
 from musician.data.render import Renderer
 from musician.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-Gather = Callable[[list[Any]], list[Any]]
 
-
-def evaluate(  # noqa: PLR0913 - what is asked, who answers, and which part this process does
+def evaluate(
     benchmark: Benchmark,
     network: nn.Module,
     tokenizer: Any,
     *,
     scorer: Likelihood | None = None,
     renderer: Renderer | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-    gather: Gather | None = None,
+    shard: Shard | None = None,
     records_path: str | Path | None = None,
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """Ask a network every question of a benchmark.
 
-    Rank r scores every `world_size`-th question from the r-th on. All ranks run the same number of forwards (those with
+    Each process scores the questions of its shard. All run the same number of forwards (those with
     fewer run idle ones), because under ZeRO-3 each is a collective.
 
     Args:
@@ -49,9 +45,7 @@ def evaluate(  # noqa: PLR0913 - what is asked, who answers, and which part this
         tokenizer: its tokenizer.
         scorer: method, batch sizes, window; None for the defaults.
         renderer: renders the prompts of a benchmark in chat format.
-        rank: this process.
-        world_size: number of processes.
-        gather: takes this rank's list, returns the concatenation of all ranks' lists on every rank.
+        shard: this process's share; None for all of it.
         records_path: where rank 0 writes one JSON line for each question, atomically.
         on_progress: called with (sequences done, sequences in all) of this rank.
 
@@ -59,33 +53,18 @@ def evaluate(  # noqa: PLR0913 - what is asked, who answers, and which part this
         The same evaluation on every rank, but for `seconds`.
     """
     started = time.perf_counter()
-    if world_size > 1 and gather is None:
-        raise ValueError(f"world_size={world_size} needs a gather function")
-    shard = Shard(rank, world_size, gather or list)
+    shard = shard or Shard()
     scorer = scorer or Likelihood()
     encoder = scorer.encoder(network, tokenizer, benchmark, renderer)
     records = collect_records(benchmark, network, encoder, scorer, shard, on_progress)
-    if rank == 0 and records_path is not None:
+    if shard.rank == 0 and records_path is not None:
         write_records(Path(records_path), records)
     accuracies = subset_accuracies(records, benchmark.subsets)
     evaluation = Evaluation.of(benchmark, records, accuracies, encoder.bos, time.perf_counter() - started)
-    if rank == 0:
+    if shard.rank == 0:
         for note in evaluation.notes():
             logger.warning("%s: %s", benchmark.name, note)
     return evaluation
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One process's share of the questions and its line to the others."""
-
-    rank: int
-    world_size: int
-    gather: Gather
-
-    def most(self, number: int) -> int:
-        """Return the largest of all ranks' numbers."""
-        return max(self.gather([number]))
 
 
 def collect_records(
@@ -100,7 +79,7 @@ def collect_records(
     questions = benchmark.questions()
     if not questions:
         raise UserError(f"benchmark '{benchmark.name}' has no questions; check its subjects and limit.")
-    mine = range(shard.rank, len(questions), shard.world_size)
+    mine = shard.mine(len(questions))
     prompts = [encoder.fit(benchmark, questions[i]) for i in mine]
     scores = scorer.score_encoded(network, prompts, agree=shard.most, on_progress=on_progress)
     local = [
@@ -109,5 +88,5 @@ def collect_records(
     ]
     numbered = sorted(shard.gather(local), key=itemgetter(0))
     if [i for i, _ in numbered] != list(range(len(questions))):
-        raise ValueError(f"gather returned {len(numbered)} records for {len(questions)} questions")
+        raise ValueError(f"the ranks sent {len(numbered)} records for {len(questions)} questions")
     return [record for _, record in numbered]

@@ -22,6 +22,7 @@ from musician.benchmarks.answers import KINDS, parse_answer
 from musician.benchmarks.asking import GenerativeMode, fit_question
 from musician.benchmarks.evaluation import subset_accuracies
 from musician.benchmarks.question import LETTERS, Benchmark, Question, style_of
+from musician.benchmarks.shard import Shard
 from musician.benchmarks.statistics import Accuracy
 from musician.data.render import Renderer
 from musician.errors import UserError
@@ -119,14 +120,12 @@ def evaluate_generative(
     generate: Generate,
     mode: GenerativeMode | None = None,
     *,
-    rank: int = 0,
-    world_size: int = 1,
-    gather: Callable[[list[Any]], list[Any]] | None = None,
+    shard: Shard | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> GenerativeResult:
     """Ask every question of a benchmark and read the answers.
 
-    Rank r asks every `world_size`-th question from the r-th on. Not for ZeRO-3, whose ranks would have to write answers
+    Each process asks the questions of its shard. Not for ZeRO-3, whose ranks would have to write answers
     of one length.
 
     Args:
@@ -134,24 +133,21 @@ def evaluate_generative(
         renderer: turns prompts into ids; the one the model is served with.
         generate: writes an answer.
         mode: how to ask; None for a chat model, plainly.
-        rank: this process.
-        world_size: number of processes.
-        gather: takes this rank's list, returns the concatenation of all ranks' lists on every rank.
+        shard: this process's share; None for all of it.
         on_progress: called with (questions done, questions in all) of this rank.
     """
     mode = mode or GenerativeMode()
     questions = benchmark.questions()
     if not questions:
         raise UserError(f"benchmark '{benchmark.name}' has no questions; check its subjects and limit.")
-    if world_size > 1 and gather is None:
-        raise ValueError(f"world_size={world_size} needs a gather function")
-    mine = range(rank, len(questions), world_size)
+    shard = shard or Shard()
+    mine = shard.mine(len(questions))
     local = []
     for done, place in enumerate(mine, start=1):
         local.append((place, ask(benchmark, questions[place], renderer, generate, mode)))
         if on_progress:
             on_progress(done, len(mine))
-    numbered = sorted((gather or list)(local), key=itemgetter(0))
+    numbered = sorted(shard.gather(local), key=itemgetter(0))
     return result_of(mode.name(benchmark), benchmark, [record for _, record in numbered])
 
 

@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from musician.benchmarks.likelihood import evaluating
+from musician.benchmarks.shard import Shard
 from musician.data.conversation import Document
 from musician.data.render import Rendered, Renderer
 from musician.errors import UserError
@@ -79,29 +79,29 @@ class HeldOutTunes:
         network: nn.Module,
         renderer: Renderer,
         *,
-        rank: int = 0,
-        world_size: int = 1,
-        gather: Callable[[list[Any]], list[Any]] | None = None,
+        shard: Shard | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> TuneLikelihood:
         """Read the tunes with a network, as they are rendered for training.
 
-        Rank r reads every `world_size`-th tune; all ranks run the same number of forwards. The network is put in
+        Each process reads the tunes of its shard; all run the same number of forwards. The network is put in
         evaluation mode meanwhile, and the window is not limited: a tune is one forward.
         """
         started = time.perf_counter()
         rendered = [items[0] for items in renderer.render_batch([Document(text) for text in self.tunes])]
-        rounds = -(-len(rendered) // world_size)
+        shard = shard or Shard()
+        rounds = -(-len(rendered) // shard.world_size)
         mine: list[tuple[float, int, int]] = []
         with evaluating(network), torch.no_grad():
             for turn in range(rounds):
-                index = min(turn * world_size + rank, len(rendered) - 1)
+                place = turn * shard.world_size + shard.rank
+                index = min(place, len(rendered) - 1)
                 nats, tokens = _read(network, rendered[index])
-                if turn * world_size + rank < len(rendered):
+                if place < len(rendered):
                     mine.append((nats, tokens, count_notes(self.tunes[index])))
                 if on_progress:
                     on_progress(turn + 1, rounds)
-        found = gather(mine) if gather else mine
+        found = shard.gather(mine)
         nats, tokens, notes = (sum(column) for column in zip(*found, strict=True))
         return TuneLikelihood(
             self.name, nats, tokens, notes, len(found), _ratio_error(found), time.perf_counter() - started

@@ -21,7 +21,6 @@ MUSIC_THEORY_HINT = (
     "Read the following questions from the four options (A, B, C and D) given in each question. "
     "Choose the best option.\n"
 )
-TUNE_THEORY_HINT = "Answer the question about music in ABC notation with one of its four options.\n"
 
 
 def checked_style(style: str) -> Style:

@@ -1,16 +1,16 @@
-"""Run any benchmark on any network, with progress, and say in a line what it found."""
+"""Run any benchmark on any network, with progress, and say what it found."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
 from musician.benchmarks.evaluate import evaluate
-from musician.benchmarks.held_out_tunes import HeldOutTunes
 from musician.benchmarks.likelihood import Likelihood
+from musician.benchmarks.shard import Shard
 from musician.data.render import Renderer
 from musician.progress import ProgressLine
 
@@ -32,40 +32,53 @@ class Outcome(Protocol):
         ...
 
 
+@runtime_checkable
+class Measuring(Protocol):
+    """A benchmark that measures by itself, because it asks no multiple-choice questions."""
+
+    name: str
+
+    def measure(
+        self,
+        network: nn.Module,
+        renderer: Renderer,
+        *,
+        shard: Shard | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Outcome:
+        """Measure a network; every process of the shard takes part and returns the same."""
+        ...
+
+
 def run_benchmark(
     benchmark: Any,
     network: nn.Module,
     renderer: Renderer,
     records: Path | None = None,
     scorer: Likelihood | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-    gather: Callable[[list[Any]], list[Any]] | None = None,
+    shard: Shard | None = None,
 ) -> Outcome:
-    """Run one benchmark, of questions or of held-out tunes, showing progress on rank 0."""
-    shared: dict[str, Any] = {"rank": rank, "world_size": world_size, "gather": gather}
-    with ProgressLine(benchmark.name, enabled=rank == 0) as line:
-        if isinstance(benchmark, HeldOutTunes):
-            return benchmark.measure(network, renderer, on_progress=line.update, **shared)
-        path = records / benchmark.name / "predictions.jsonl" if records else None
+    """Run one benchmark, of questions or one that measures by itself, showing progress on rank 0.
+
+    Args:
+        benchmark: what to run.
+        network: a causal LM, also wrapped by peft.
+        renderer: the renderer of its training.
+        records: folder in which `NAME/predictions.jsonl` is written, for benchmarks of questions.
+        scorer: settings of the likelihood scorer.
+        shard: this process's share; None for all of it.
+    """
+    shard = shard or Shard()
+    with ProgressLine(benchmark.name, enabled=shard.rank == 0) as line:
+        if isinstance(benchmark, Measuring):
+            return benchmark.measure(network, renderer, shard=shard, on_progress=line.update)
         return evaluate(
             benchmark,
             network,
             renderer.tokenizer,
-            records_path=path,
+            records_path=records / benchmark.name / "predictions.jsonl" if records else None,
             scorer=scorer,
             renderer=renderer,
             on_progress=line.update,
-            **shared,
+            shard=shard,
         )
-
-
-def summary(outcome: Outcome) -> str:
-    """One line for the console: each metric, with its 95 % interval where it has one."""
-    details = outcome.details()
-    parts = []
-    for name, value in outcome.metrics().items():
-        low, high = details.get(f"{name}/ci95_low"), details.get(f"{name}/ci95_high")
-        interval = f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
-        parts.append(f"{name.removeprefix('eval/')} {value:.3f}{interval}")
-    return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""Multiple-choice questions made by rule from tunes: a synthetic benchmark, and to be labelled so.
+"""Multiple-choice questions made by rule from tunes: tasks to train on, never a benchmark.
 
 Each answer is computed from the notes the question shows, never from what a transcriber remarked.
 """

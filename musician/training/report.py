@@ -13,7 +13,7 @@ from typing import Any
 from musician.music.abc import parse_tune
 
 HELD_OUT = "eval/held_out_tunes"
-THEORY = "eval/tune_theory/all"
+THEORY = "eval/theory/all"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Stage:
         heldout_nats_per_token: of held-out tunes as documents.
         heldout_bits_per_note: the same total per sounding note.
         sft_loss: nats per supervised token of held-out tasks; None where it was not measured.
-        accuracy: share of right answers to the synthetic questions on held-out tunes.
+        accuracy: share of right answers to the synthetic questions.
         accuracy_ci95: its 95 % Wilson interval.
         questions: how many there are.
         tokens_per_second: tokens a second of training; for `before` of scoring the held-out tunes.
@@ -173,7 +173,7 @@ def next_steps(directory: Path) -> str:
     return (
         "Next:\n"
         f"  python -m musician.generate model={directory}/sft/merged prompt='Write a reel in G major.'\n"
-        f"  python -m musician.eval model={directory}/sft benchmark=[tune_theory,held_out_tunes]\n"
+        f"  python -m musician.eval model={directory}/sft benchmark=[theory,held_out_tunes]\n"
         "  python -m musician.train +experiment=demo_pretrain data.limit_train_rows=200 lora.r=32\n"
         "  python -m musician.train --help"
     )

@@ -9,6 +9,7 @@ from musician.benchmarks.evaluation import subset_accuracies
 from musician.benchmarks.likelihood import Likelihood
 from musician.benchmarks.question import LETTERS
 from musician.benchmarks.records import read_records
+from musician.benchmarks.shard import Shard
 from musician.errors import UserError
 
 from .toys import OracleLM, Quiz, byte_tokenizer, tiny_llama
@@ -66,16 +67,19 @@ def test_records_that_are_missing_or_broken_are_named(tmp_path):
 
 
 class Ranks:
-    """Runs one function on several threads that can gather lists from one another."""
+    """Runs one function on several threads that can exchange what they have."""
 
     def __init__(self, size):
         self.size, self.slots = size, [None] * size
         self.barrier = threading.Barrier(size, timeout=20)
 
-    def gather(self, rank, items):
-        self.slots[rank] = items
+    def shard(self, rank):
+        return Shard(rank, self.size, lambda item: self.exchange(rank, item))
+
+    def exchange(self, rank, item):
+        self.slots[rank] = item
         self.barrier.wait()
-        together = [item for slot in self.slots for item in slot]
+        together = list(self.slots)
         self.barrier.wait()
         return together
 
@@ -97,8 +101,8 @@ def test_every_rank_runs_as_many_forwards_and_finds_the_same(world_size, merges,
 
     def one_rank(rank):
         return evaluate(
-            quiz, networks[rank], tokenizer, scorer=Likelihood(batch_size=1), rank=rank, world_size=world_size,
-            gather=lambda items: ranks.gather(rank, items), records_path=tmp_path / f"{rank}.jsonl",
+            quiz, networks[rank], tokenizer, scorer=Likelihood(batch_size=1), shard=ranks.shard(rank),
+            records_path=tmp_path / f"{rank}.jsonl",
         )  # fmt: skip
 
     results = ranks.run(one_rank)
@@ -143,8 +147,8 @@ def test_a_changed_prompt_changes_the_hash(tokenizer):
 
 
 def test_impossible_calls_are_refused(quiz, tokenizer):
-    with pytest.raises(ValueError, match="needs a gather function"):
-        evaluate(quiz, OracleLM(tokenizer), tokenizer, world_size=2)
+    with pytest.raises(ValueError, match="needs an exchange"):
+        Shard(0, 2)
     with pytest.raises(UserError, match="has no questions"):
         evaluate(Quiz([], []), OracleLM(tokenizer), tokenizer)
 

@@ -4,6 +4,7 @@ import pytest
 
 from musician.benchmarks.asking import REASON, ROLE, GenerativeMode, fit_question
 from musician.benchmarks.generative import evaluate_generative, write_generations
+from musician.benchmarks.shard import Shard
 from musician.data.conversation import Message
 from musician.data.render import Renderer
 from musician.errors import UserError
@@ -118,14 +119,12 @@ def test_two_ranks_give_the_records_of_one(renderer):
     parts = []
     for rank in (1, 0):
 
-        def gather(local):
-            parts.extend(local)
-            return list(parts) if len(parts) == 5 else [(i, alone.records[i]) for i in range(5)]
+        def exchange(sent):
+            parts.extend(sent[1])
+            return [(None, list(parts) if len(parts) == 5 else [(i, alone.records[i]) for i in range(5)])]
 
-        both = evaluate_generative(quiz, renderer, generate, rank=rank, world_size=2, gather=gather)
+        both = evaluate_generative(quiz, renderer, generate, shard=Shard(rank, 2, exchange))
     assert both == alone
-    with pytest.raises(ValueError, match="needs a gather"):
-        evaluate_generative(quiz, renderer, generate, world_size=2)
 
 
 def test_records_are_lines_of_json(renderer, tmp_path):

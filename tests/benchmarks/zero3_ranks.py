@@ -7,6 +7,7 @@ from toys import Quiz, byte_tokenizer, tiny_llama
 
 from musician.benchmarks.evaluate import evaluate
 from musician.benchmarks.likelihood import Likelihood
+from musician.benchmarks.shard import Shard
 
 CONFIG = {
     "train_micro_batch_size_per_gpu": 1,
@@ -15,10 +16,10 @@ CONFIG = {
 }
 
 
-def gather(items):
+def exchange(item):
     slots = [None] * dist.get_world_size()
-    dist.all_gather_object(slots, items)
-    return [item for slot in slots for item in slot]
+    dist.all_gather_object(slots, item)
+    return slots
 
 
 def check(tokenizer):
@@ -26,9 +27,9 @@ def check(tokenizer):
     alone = evaluate(quiz, tiny_llama(1), tokenizer)
     network = tiny_llama(1)
     engine, *_ = deepspeed.initialize(model=network, model_parameters=network.parameters(), config=CONFIG)
-    shard = {"rank": dist.get_rank(), "world_size": dist.get_world_size(), "gather": gather}
+    shard = Shard(dist.get_rank(), dist.get_world_size(), exchange)
     for step in range(2):
-        found = evaluate(quiz, engine.module, tokenizer, scorer=Likelihood(batch_size=2), **shard)
+        found = evaluate(quiz, engine.module, tokenizer, scorer=Likelihood(batch_size=2), shard=shard)
         assert step or (found.accuracies, found.predicted) == (alone.accuracies, alone.predicted)
         ids = torch.tensor([[1, 2, 3]])
         engine.backward(engine(input_ids=ids, labels=ids).loss)

@@ -20,10 +20,10 @@ def results(folder, step, nats, accuracy, memory):
         "eval/held_out_tunes/bits_per_note": 3 * nats,
         "eval/held_out_tunes/tokens": 600,
         "eval/held_out_tunes/seconds": 2.0,
-        "eval/tune_theory/all": accuracy,
-        "eval/tune_theory/all/ci95_low": accuracy - 0.125,
-        "eval/tune_theory/all/ci95_high": accuracy + 0.125,
-        "eval/tune_theory/all/n": 80,
+        "eval/theory/all": accuracy,
+        "eval/theory/all/ci95_low": accuracy - 0.125,
+        "eval/theory/all/ci95_high": accuracy + 0.125,
+        "eval/theory/all/n": 80,
     }
     (target / "results.json").write_text(json.dumps(content))
 

@@ -143,6 +143,7 @@ def fit(
     resume=None,
     every_n_steps=None,
     keep=1,
+    monitor="val/loss",
     **trainer_options,
 ):
     """Train the toy as the door does; checkpoints go to `folder` where there is one."""
@@ -153,7 +154,8 @@ def fit(
     callbacks = [StepMetrics(), *callbacks]
     if folder is not None:
         tokenizer = datamodule.renderer.tokenizer
-        callbacks.append(Checkpoints(folder, tokenizer, {"name": "toy"}, every_n_steps=every_n_steps, keep=keep))
+        options = {"every_n_steps": every_n_steps, "keep": keep, "monitor": monitor}
+        callbacks.append(Checkpoints(folder, tokenizer, {"name": "toy"}, **options))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = lightning.Trainer(
