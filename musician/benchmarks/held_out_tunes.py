@@ -12,12 +12,15 @@ from torch import nn
 
 from musician.benchmarks.likelihood import evaluating
 from musician.benchmarks.shard import Shard
+from musician.benchmarks.statistics import Z95
 from musician.data.conversation import Document
 from musician.data.render import Rendered, Renderer
 from musician.errors import UserError
 from musician.model.loss import IGNORED, summed_nll
 from musician.model.network import hidden_states, output_head
 from musician.music.abc import count_notes
+
+ENDS = (("ci95_low", -1), ("ci95_high", 1))
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,14 @@ class TuneLikelihood:
         return values
 
     def details(self) -> dict[str, float]:
-        """Return counts, the standard error and the wall time."""
+        """Return counts, the standard error and 95 % interval of nats per token, and the wall time."""
         root = f"eval/{self.benchmark}"
         names = ("tunes", "tokens", "notes", "standard_error", "seconds")
-        return {f"{root}/{name}": float(getattr(self, name)) for name in names}
+        values = {f"{root}/{name}": float(getattr(self, name)) for name in names}
+        if self.standard_error == self.standard_error:
+            mean, half = self.nats / self.tokens, Z95 * self.standard_error
+            values |= {f"{root}/nats_per_token/{end}": mean + sign * half for end, sign in ENDS}
+        return values
 
 
 class HeldOutTunes:

@@ -101,7 +101,7 @@ def draw(path: Path, now: Iterable[Score], before: Mapping[str, float], title: s
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    bars = [score for score in now if score.low is not None and score.high is not None]
+    bars = [score for score in now if score.n is not None and score.low is not None and score.high is not None]
     if not bars:
         return
     figure, axis = pyplot.subplots(figsize=(8, 0.8 + 0.32 * len(bars)), constrained_layout=True)
