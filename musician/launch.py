@@ -164,6 +164,8 @@ def quieten_libraries() -> None:
         r".*is_gradient_checkpointing.*",
         r".*isinstance\(treespec, LeafSpec\).*",
         r".*all_gather_into_tensor.*",
+        r".*reduce_scatter_tensor.*",
+        r"When saving the DeepSpeed Stage 3 checkpoint.*",  # the adapter beside it is whole
     ):
         warnings.filterwarnings("ignore", message=message)
     if not Path("/dev/nvidiactl").exists():

@@ -7,16 +7,15 @@ that are needed: `[tokens, vocabulary]` is never held.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from musician.model.network import hidden_states, output_head
+from musician.model.network import gathered, hidden_states, output_head
 
 HEAD_ROWS = 512
 
@@ -105,12 +104,3 @@ def fp32_head(network: nn.Module, device: torch.device) -> Iterator[Head]:
     with gathered(list(module.parameters())), torch.autocast(device.type, enabled=False):
         weights = {name: parameter.float() for name, parameter in module.named_parameters()}
         yield lambda states: functional_call(module, weights, (states.float(),))
-
-
-def gathered(parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
-    """Return a context in which parameters that ZeRO-3 has sharded are whole; a collective of all ranks."""
-    if not any(hasattr(parameter, "ds_id") for parameter in parameters):
-        return nullcontext()
-    import deepspeed
-
-    return deepspeed.zero.GatheredParameters(parameters)

@@ -17,7 +17,7 @@ from musician.data.conversation import Document
 from musician.data.render import Rendered, Renderer
 from musician.errors import UserError
 from musician.model.loss import IGNORED, summed_nll
-from musician.model.network import hidden_states, output_head
+from musician.model.network import gathered, hidden_states, output_head
 from musician.music.abc import count_notes
 
 ENDS = (("ci95_low", -1), ("ci95_high", 1))
@@ -121,7 +121,11 @@ def _read(network: nn.Module, tune: Rendered) -> tuple[float, int]:
     ids = torch.as_tensor(tune.input_ids.astype("int64"), device=device)[None]
     labels = torch.where(torch.as_tensor(tune.supervised(), device=device), ids, IGNORED)
     hidden = hidden_states(network, ids, torch.arange(ids.shape[1], device=device)[None])
-    return float(summed_nll(hidden, labels, output_head(network))), int((labels[:, 1:] != IGNORED).sum())
+    head = output_head(network)
+    with gathered(
+        head.parameters()
+    ):  # by itself a sharded head would be gathered once a chunk: as often as a tune is long
+        return float(summed_nll(hidden, labels, head)), int((labels[:, 1:] != IGNORED).sum())
 
 
 def _ratio_error(found: Sequence[tuple[float, int, int]]) -> float:

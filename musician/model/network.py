@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -162,6 +164,16 @@ def output_head(network: nn.Module) -> nn.Module:
     if trained is not None and not head.disable_adapters and head.active_adapters[0] in trained:
         return trained[head.active_adapters[0]]
     return head
+
+
+def gathered(parameters: Iterable[nn.Parameter]) -> AbstractContextManager[Any]:
+    """Return a context in which parameters that ZeRO-3 has sharded are whole; a collective call of all ranks."""
+    sharded = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    if not sharded:
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(sharded)
 
 
 def _for_training(network: Any, gradient_checkpointing: bool) -> nn.Module:

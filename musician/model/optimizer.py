@@ -12,8 +12,8 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
     """Split the trainable weights: matrices decay, vectors (norms, biases) do not."""
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     return [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trainable if _dimensions(p) >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if _dimensions(p) < 2], "weight_decay": 0.0},
     ]
 
 
@@ -30,3 +30,8 @@ def adamw(
     """
     groups = [group for group in parameter_groups(network, weight_decay) if group["params"]]
     return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps)
+
+
+def _dimensions(parameter: nn.Parameter) -> int:
+    """Dimensions of a weight; one that ZeRO-3 has sharded, by a validation before training, is an empty vector."""
+    return len(getattr(parameter, "ds_shape", parameter.shape))

@@ -12,6 +12,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from musician.atomic import point, publish
 from musician.errors import UserError
 from musician.model.checkpoint import describe, save_weights
+from musician.model.lora import trainable_parameters
+from musician.model.network import gathered
 
 
 class Checkpoints(Checkpoint):
@@ -99,8 +101,10 @@ class Checkpoints(Checkpoint):
             trainer.strategy.barrier()
             trainer.save_checkpoint(partial / "state.ckpt", weights_only=False)
             trainer.strategy.barrier()
+            with gathered(trainable_parameters(module.network).values()):
+                if trainer.is_global_zero:
+                    save_weights(module.network, self.tokenizer, partial)
             if trainer.is_global_zero:
-                save_weights(module.network, self.tokenizer, partial)
                 metrics = {name: float(metric) for name, metric in trainer.callback_metrics.items()}
                 describe(
                     partial, {**self.description, "step": step, "epoch": trainer.current_epoch, "metrics": metrics}

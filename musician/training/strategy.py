@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.strategies import DeepSpeedStrategy
-from torch import Tensor
+from torch import Tensor, nn
+
+from musician.errors import UserError
+from musician.model.network import output_head
 
 
 class ZeroStrategy(DeepSpeedStrategy):
@@ -18,25 +21,35 @@ class ZeroStrategy(DeepSpeedStrategy):
     such fields without a word, so the original's offload never happened: B20).
 
     Args:
-        stage: ZeRO stage 1, 2 or 3. A frozen base that fits a device is better not sharded: use 1 or 2.
+        stage: what is sharded over the ranks: 1 the optimiser's state, 2 and gradients, 3 and all weights, frozen ones
+            too. A frozen base that fits a device is better whole: stages 1 and 2.
         micro_batch_size: rows a device computes at once, for DeepSpeed's own log.
-        offload_optimizer: keep optimiser state in CPU memory.
-        offload_parameters: keep parameters in CPU memory (stage 3).
+        offload_optimizer: keep the optimiser's state in CPU memory and step there, with torch's own optimiser.
+        offload_parameters: keep sharded weights in CPU memory (stage 3).
+        persistence_threshold: stage 3 keeps weights of at most so many numbers whole on every rank.
         initial_scale_power: first fp16 loss scale, as a power of two.
         loss_scale_window: steps without overflow before the scale doubles.
         min_loss_scale: scale at which training stops with a diagnosis.
+
+    Raises:
+        UserError: no such stage, or sharded weights to offload without stage 3.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the signature is the schema of conf/hardware
         self,
         stage: int = 2,
         micro_batch_size: int = 1,
         offload_optimizer: bool = False,
         offload_parameters: bool = False,
+        persistence_threshold: int = 100_000,
         initial_scale_power: int = 16,
         loss_scale_window: int = 1000,
         min_loss_scale: float = 1.0,
     ) -> None:
+        if stage not in (1, 2, 3):
+            raise UserError(f"hardware.strategy.stage={stage}: ZeRO has stages 1, 2 and 3")
+        if offload_parameters and stage != 3:
+            raise UserError(f"hardware.strategy.offload_parameters: stage {stage} shards no weights; set stage=3")
         super().__init__(
             stage=stage,
             offload_optimizer=offload_optimizer,
@@ -47,6 +60,10 @@ class ZeroStrategy(DeepSpeedStrategy):
             logging_batch_size_per_gpu=micro_batch_size,
             exclude_frozen_parameters=True,
         )
+        assert isinstance(self.config, dict)
+        self.config["zero_optimization"]["stage3_param_persistence_threshold"] = persistence_threshold
+        # Else DeepSpeed refuses torch's AdamW beside offload and wants its own, which has to be compiled.
+        self.config["zero_force_ds_cpu_optimizer"] = False
 
     @property
     def parallel_devices(self) -> Any:
@@ -70,6 +87,31 @@ class ZeroStrategy(DeepSpeedStrategy):
 
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         super(DeepSpeedStrategy, self).setup_environment()
+
+    def init_deepspeed(self) -> None:
+        """Start the engine.
+
+        Raises:
+            UserError: stage 3 with LoRA on the output head.
+        """
+        super().init_deepspeed()
+        if self.zero_stage_3:
+            self._gather_head_with_the_step()
+
+    def _gather_head_with_the_step(self) -> None:
+        # The loss uses the head's matrix by itself, and as often as this rank has chunks of positions. A matrix gathered
+        # by a call of its module would be gathered another number of times on each rank, and they would wait for ever.
+        from deepspeed.runtime.zero import register_external_parameter
+
+        module: Any = self.lightning_module
+        head = output_head(module.network)
+        if type(head) is not nn.Linear:
+            raise UserError(
+                "hardware.strategy.stage=3 cannot shard an output head with LoRA; take lm_head out of "
+                "lora.target_modules, or set stage=2"
+            )
+        for parameter in head.parameters():
+            register_external_parameter(module, parameter)
 
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Run the backward pass; Lightning has already divided by the accumulation steps, DeepSpeed must not again."""
