@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -82,6 +83,11 @@ class Hardware:
             if self.precision not in ("32-true", "32", "64-true", "bf16-mixed", "bf16-true"):
                 raise UserError(f"hardware.precision={self.precision} needs a GPU; on CPU use 32-true")
             return
+        if self.precision == "16-mixed" and isinstance(self.strategy, str):
+            raise UserError(
+                f"hardware.precision=16-mixed with hardware.strategy={self.strategy}: skipped steps would move "
+                "the learning rate; use ZeRO (hardware=8xv100 hardware.devices=1 has it for one GPU) or bf16-mixed"
+            )
         import torch
 
         found = torch.cuda.device_count()
@@ -93,6 +99,9 @@ class Hardware:
             )
         capability = torch.cuda.get_device_capability()
         self.check_card(torch.cuda.get_device_name(), capability, torch.cuda.get_arch_list())
+        reason = restrict_attention(capability)
+        if reason:
+            logging.getLogger(__name__).info(reason)
 
     def check_card(self, name: str, capability: tuple[int, int], architectures: list[str]) -> None:
         """Refuse a precision or a torch build that does not fit a card of this compute capability.
@@ -106,6 +115,11 @@ class Hardware:
             raise UserError(f"this torch has no kernels for {name} ({architecture}); install {pin}")
         if "bf16" in self.precision and capability < BF16_CAPABILITY:
             raise UserError(f"hardware.precision={self.precision}: {name} ({architecture}) has no bf16; use 16-mixed")
+        if capability < BF16_CAPABILITY and self.attn_implementation not in ("sdpa", "eager"):
+            raise UserError(
+                f"hardware.attn_implementation={self.attn_implementation}: {name} ({architecture}) has neither "
+                "FlashAttention nor fast Triton; use sdpa"
+            )
 
 
 def runs_on(architecture: str, capability: tuple[int, int]) -> bool:
@@ -118,6 +132,26 @@ def runs_on(architecture: str, capability: tuple[int, int]) -> bool:
         return False
     version = int(built[2]), int(built[3])
     return version <= capability and (built[1] == "compute" or version[0] == capability[0])
+
+
+def restrict_attention(capability: tuple[int, int]) -> str | None:
+    """Leave torch's SDPA only the memory-efficient kernel on a card before Ampere, in this process.
+
+    FlashAttention and cuDNN's attention need 8.0; the math kernel would hold `[heads, length, length]` without a word
+    where the memory-efficient one cannot run.
+
+    Returns:
+        The reason in one line; None where every kernel stays.
+    """
+    if capability >= BF16_CAPABILITY:
+        return None
+    from torch.backends import cuda
+
+    cuda.enable_flash_sdp(False)
+    cuda.enable_cudnn_sdp(False)
+    cuda.enable_math_sdp(False)
+    cuda.enable_mem_efficient_sdp(True)
+    return f"attention: memory-efficient SDPA only, compute capability {capability[0]}.{capability[1]} is below 8.0"
 
 
 def best_device() -> tuple[str, str]:

@@ -85,6 +85,12 @@ class CausalLMModule(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._schedule.factor(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
 
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Move the schedule on, unless an fp16 overflow made DeepSpeed skip the update; Lightning would not ask."""
+        engine: Any = self.trainer.model
+        if not hasattr(engine, "was_step_applied") or engine.was_step_applied():
+            super().lr_scheduler_step(scheduler, metric)
+
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Only what training changes: never the frozen base."""
         state = super().state_dict(*args, **kwargs)

@@ -35,7 +35,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         UserError: no such stage, or sharded weights to offload without stage 3.
     """
 
-    def __init__(  # noqa: PLR0913 - the signature is the schema of conf/hardware
+    def __init__(
         self,
         stage: int = 2,
         micro_batch_size: int = 1,
@@ -99,8 +99,8 @@ class ZeroStrategy(DeepSpeedStrategy):
             self._gather_head_with_the_step()
 
     def _gather_head_with_the_step(self) -> None:
-        # The loss uses the head's matrix by itself, and as often as this rank has chunks of positions. A matrix gathered
-        # by a call of its module would be gathered another number of times on each rank, and they would wait for ever.
+        # The loss uses the head's matrix by itself, and as often as this rank has chunks of positions. Gathered by
+        # calls of its module it would be gathered another number of times on each rank, and they would wait for ever.
         from deepspeed.runtime.zero import register_external_parameter
 
         module: Any = self.lightning_module
@@ -116,3 +116,21 @@ class ZeroStrategy(DeepSpeedStrategy):
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Run the backward pass; Lightning has already divided by the accumulation steps, DeepSpeed must not again."""
         return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **kwargs)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Step the engine, which skips the update where fp16 gradients overflowed.
+
+        Raises:
+            UserError: they still overflow at the smallest loss scale.
+        """
+        try:
+            return super().optimizer_step(*args, **kwargs)
+        except Exception as error:  # DeepSpeed raises no narrower class
+            if "loss scale already at minimum" not in str(error):
+                raise
+            engine: Any = self.model
+            raise UserError(
+                f"fp16: the gradients overflow at the smallest loss scale, {engine.optimizer.loss_scale:g}, after "
+                f"{engine.skipped_steps} skipped steps of {engine.global_steps}: training has diverged; lower "
+                "optimizer.lr or use a bf16 card; the last checkpoint is untouched"
+            ) from error

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from musician.errors import UserError
-from musician.hardware import Hardware
+from musician.hardware import Hardware, restrict_attention
 
 sizes = st.integers(1, 16)
 
@@ -92,3 +92,62 @@ def test_too_few_gpus_name_what_fits(monkeypatch, found, hint):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
     with pytest.raises(UserError, match=rf"needs 8 GPUs on this node, found {found}.*{hint}"):
         Hardware("8xv100", "gpu", devices=8).check()
+
+
+def test_fp16_without_deepspeeds_loss_scale_is_refused():
+    with pytest.raises(UserError, match=r"precision=16-mixed with hardware\.strategy=auto"):
+        Hardware("m", "gpu", precision="16-mixed").check()
+
+
+@pytest.mark.parametrize("attention", ["flash_attention_2", "flex_attention"])
+def test_attention_without_kernels_for_the_card_is_refused(attention):
+    machine = Hardware("8xv100", "gpu", precision="16-mixed", attn_implementation=attention)
+    with pytest.raises(UserError, match=rf"attn_implementation={attention}.*sm_70.*use sdpa"):
+        machine.check_card(*V100, ["sm_70"])
+    machine.check_card("A800", (8, 0), ["sm_80"])
+
+
+@pytest.fixture
+def kernels():
+    """Which SDPA kernels torch may choose; set back afterwards."""
+    from torch.backends import cuda
+
+    names = ("flash", "cudnn", "math", "mem_efficient")
+
+    def enabled():
+        return {name for name in names if getattr(cuda, f"{name}_sdp_enabled")()}
+
+    before = enabled()
+    yield enabled
+    for name in names:
+        getattr(cuda, f"enable_{name}_sdp")(name in before)
+
+
+@pytest.mark.parametrize("capability", [(7, 0), (7, 5)])
+def test_before_ampere_attention_is_memory_efficient_or_an_error(kernels, capability):
+    reason = restrict_attention(capability)
+    assert kernels() == {"mem_efficient"}
+    assert f"{capability[0]}.{capability[1]} is below 8.0" in reason
+    assert "\n" not in reason
+
+
+def test_from_ampere_on_every_kernel_stays(kernels):
+    before = kernels()
+    assert restrict_attention((8, 0)) is None
+    assert kernels() == before
+
+
+def test_a_v100_node_is_checked_and_restricted_at_the_start(monkeypatch, kernels):
+    import torch
+
+    answers = {
+        "device_count": 8,
+        "get_device_capability": (7, 0),
+        "get_device_name": V100[0],
+        "get_arch_list": ["sm_70"],
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda answer=answer: answer)
+    zero = {"_target_": "musician.training.strategy.ZeroStrategy"}
+    Hardware("8xv100", "gpu", devices=8, precision="16-mixed", strategy=zero).check()
+    assert kernels() == {"mem_efficient"}

@@ -52,17 +52,6 @@ def test_the_micro_batch_changes_nothing(command_line, reference, micro):
         assert column(run, key) == pytest.approx(column(reference, key), rel=1e-5 if "norm" in key else 1e-6), key
 
 
-def test_two_processes_of_zero_2_give_the_figures_of_one(command_line, reference):
-    """B24, B26: loss, gradient norm, rate and val/loss at every step; the gradient is clipped at each (B21)."""
-    run, _ = command_line("two", *PLAIN, "hardware=cpu_2proc")
-    assert min(column(reference, "train/grad_norm")[1:]) > 0
-    for key in ("train/loss", "train/grad_norm", "train/lr", "train/tokens_seen", "val/loss"):
-        assert column(run, key) == pytest.approx(column(reference, key), rel=1e-5), key
-    for name, weight in adapter(run).items():
-        torch.testing.assert_close(weight, adapter(reference)[name], rtol=1e-3, atol=1e-5)
-    assert json.loads((run / "run.json").read_text())["config"]["hardware"]["devices"] == 2
-
-
 def test_the_readmes_rate_is_logged_at_every_step(reference):
     """B19: 5 % linear warm-up, half a cosine to zero."""
     warmup = math.ceil(0.05 * STEPS)

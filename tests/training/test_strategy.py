@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musician.errors import UserError
 from musician.training.strategy import ZeroStrategy
 
 
@@ -27,7 +28,8 @@ def leaves(node, path=""):
 @settings(deadline=None, max_examples=30)
 def test_the_config_says_what_was_asked_and_nothing_is_auto(stage, optimizer, parameters, power, window):
     """B20: DeepSpeed drops `auto` fields without a word, so the original's offload never happened."""
-    strategy = ZeroStrategy(stage, 4, optimizer, parameters, power, window)
+    parameters = parameters and stage == 3
+    strategy = ZeroStrategy(stage, 4, optimizer, parameters, 10, power, window)
     assert [path for path, value in leaves(strategy.config) if value == "auto"] == []
     zero = strategy.config["zero_optimization"]
     assert zero["stage"] == stage
@@ -38,18 +40,33 @@ def test_the_config_says_what_was_asked_and_nothing_is_auto(stage, optimizer, pa
     if parameters:
         assert zero["offload_param"]["device"] == "cpu"
     assert (strategy.initial_scale_power, strategy.loss_scale_window) == (power, window)
+    assert zero["stage3_param_persistence_threshold"] == 10
+    assert strategy.config["zero_force_ds_cpu_optimizer"] is False
     assert strategy.exclude_frozen_parameters
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"stage": 0}, "stages 1, 2 and 3"), ({"stage": 2, "offload_parameters": True}, "shards no weights; set stage=3")],
+)
+def test_what_zero_cannot_do_is_refused(options, why):
+    with pytest.raises(UserError, match=why):
+        ZeroStrategy(**options)
 
 
 @pytest.fixture(scope="module")
 def ranks(tunes, tmp_path_factory):
     """What two real ranks of ZeRO-2 reported: one step of plain SGD with rate 1 on a large gradient."""
     pytest.importorskip("deepspeed")
-    out = tmp_path_factory.mktemp("ranks") / "found.json"
+    return found_by("zero2_ranks.py", tunes, tmp_path_factory.mktemp("ranks") / "found.json")
+
+
+def found_by(script, tunes, out, *arguments):
+    """What a script beside this file wrote, run in processes of its own: DeepSpeed's state is global."""
     root = Path(__file__).parents[2]
     path = os.pathsep.join([str(root), str(root / "tests"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("zero2_ranks.py")), str(tunes), str(out)],
+        [sys.executable, str(Path(__file__).with_name(script)), str(tunes), str(out), *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
@@ -76,3 +93,26 @@ def test_the_engines_own_config_is_resolved(ranks):
     assert ranks["config"]["gradient_accumulation_steps"] == ranks["accumulation"] == 2
     assert ranks["config"]["train_micro_batch_size_per_gpu"] == 1
     assert ranks["config"]["gradient_clipping"] == ranks["clipping"] == 1.0
+
+
+@pytest.mark.slow
+def test_steps_that_fp16_skips_do_not_count_in_the_schedule(tunes, tmp_path):
+    """The real engine in fp16, whose first scale overflows: Lightning steps the schedule, DeepSpeed skips."""
+    found = found_by("fp16_rank.py", tunes, tmp_path / "found.json", 2, 24, 1)
+    assert (found["dtype"], found["config"]["loss_scale"], found["error"]) == ("torch.float16", 0, None)
+    moved = found["moved"]
+    skipped = moved.index(True)
+    assert 2 < skipped < 10
+    assert moved == [False] * skipped + [True] * (12 - skipped)
+    assert found["skipped"] == [min(step + 1, skipped) for step in range(12)]
+    rates = [1e-2 * rate for rate in (1 / 3, 2 / 3, 1.0, 1.0)]  # a warm-up of 3 in 12
+    assert found["rates"] == pytest.approx([rates[max(0, step - skipped)] for step in range(12)], rel=1e-6)
+    assert found["scale"] == 2 ** (24 - skipped + 1)  # the first overflow is forgiven (hysteresis 2)
+
+
+@pytest.mark.slow
+def test_an_overflow_at_the_smallest_scale_ends_in_one_line(tunes, tmp_path):
+    found = found_by("fp16_rank.py", tunes, tmp_path / "found.json", 2, 30, 2**30)
+    assert found["error"].startswith("fp16: the gradients overflow at the smallest loss scale, 1.07374e+09")
+    assert "\n" not in found["error"]
+    assert not any(found["moved"])
