@@ -28,6 +28,10 @@ def main(cfg: DictConfig) -> float | None:
     if Path(cfg.model.name_or_path).is_dir():
         cfg.model.name_or_path = str(Path(cfg.model.name_or_path).resolve())  # a checkpoint remembers it
     resume = resolve_resume(cfg.ckpt_path)
+    if resume is not None:
+        from musician.training.strategy import check_layout
+
+        check_layout(Path(resume), OmegaConf.select(cfg, "hardware.strategy.stage"), hardware.world_size)
     run = None if is_child_rank() else RunDirectory(cfg.output_dir, resume=resume is not None)
     try:
         return fit(cfg, hardware, accumulation, resume, run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -134,3 +135,31 @@ class ZeroStrategy(DeepSpeedStrategy):
                 f"{engine.skipped_steps} skipped steps of {engine.global_steps}: training has diverged; lower "
                 "optimizer.lr or use a bf16 card; the last checkpoint is untouched"
             ) from error
+
+
+def check_layout(state: Path, stage: int | None, world_size: int) -> None:
+    """Refuse to continue from a state that this job's processes cannot read.
+
+    ZeRO writes its optimiser's state as one shard for each process, in the layout of its stage.
+
+    Args:
+        state: `state.ckpt` of a checkpoint: a file, or ZeRO's folder.
+        stage: ZeRO stage of this job; None without ZeRO.
+        world_size: processes of this job.
+
+    Raises:
+        UserError: it was written at another stage, or by another number of processes.
+    """
+    shards = sorted(state.glob("checkpoint/*optim_states.pt"))
+    written = torch.load(shards[0], weights_only=False)["optimizer_state_dict"] if shards else {}
+    was = (int(written["zero_stage"]), len(shards)) if shards else (None, world_size)
+    if was != (stage, world_size):
+        before, now = (
+            "without ZeRO" if layout[0] is None else f"by ZeRO-{layout[0]} on {layout[1]} processes"
+            for layout in (was, (stage, world_size))
+        )
+        raise UserError(
+            f"checkpoint {state.parent}: was written {before}, this job trains {now}, and cannot read its optimiser's "
+            "state; continue with the hardware.devices and hardware.strategy.stage of before, or begin a new run from "
+            "its weights (python -m musician.merge, then model.name_or_path)"
+        )
