@@ -116,10 +116,13 @@ def test_any_chunk_gives_the_loss_and_gradients_of_all_logits(seed, chunk, bias,
 def test_nothing_supervised_gives_zero_that_is_still_connected(length):
     """A rank without a supervised token must still take part in the backward pass."""
     hidden = torch.randn(2, length, 8, requires_grad=True)
-    loss = summed_nll(hidden, torch.full((2, length), IGNORED), nn.Linear(8, 17))
-    loss.backward()
-    assert loss.item() == 0
-    assert torch.equal(hidden.grad, torch.zeros_like(hidden))
+    for head in (nn.Linear(8, 17), nn.Sequential(nn.Linear(8, 17))):
+        loss = summed_nll(hidden, torch.full((2, length), IGNORED), head)
+        loss.backward()
+        assert loss.item() == 0
+        assert torch.equal(hidden.grad, torch.zeros_like(hidden))
+        for parameter in head.parameters():
+            assert torch.equal(parameter.grad, torch.zeros_like(parameter))
 
 
 def test_the_first_label_is_never_a_target():

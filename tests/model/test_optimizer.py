@@ -74,3 +74,13 @@ def test_defaults_are_those_of_the_released_script():
 def test_a_network_without_vectors_has_one_group():
     """LoRA trains matrices only, and DeepSpeed cannot partition an empty group."""
     assert len(adamw(get_peft_model(tiny_llama(), lora()), lr=1.0).param_groups) == 1
+
+
+def test_a_matrix_that_zero_3_has_sharded_decays_all_the_same():
+    """It is an empty vector then; DeepSpeed keeps its shape aside."""
+    network = nn.Linear(3, 2)
+    for parameter in network.parameters():
+        parameter.ds_shape, parameter.data = parameter.shape, torch.empty(0)
+    decayed, others = parameter_groups(network, 0.1)
+    assert [len(p.ds_shape) for p in decayed["params"]] == [2]
+    assert [len(p.ds_shape) for p in others["params"]] == [1]
