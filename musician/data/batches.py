@@ -43,8 +43,10 @@ class Batch(TypedDict):
 def row_order(num_rows: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
     """Order of the rows in an epoch: an exact permutation keyed by (seed, epoch), the same for every world size."""
     if not shuffle:
-        return np.arange(num_rows)
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).permutation(num_rows)
+        return np.arange(num_rows, dtype=np.uint32)
+    order = np.arange(num_rows, dtype=np.uint32)
+    np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).shuffle(order)
+    return order
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,6 @@ class GlobalBatches(torch.utils.data.Dataset[Batch]):
         self.global_batch_size = global_batch_size
         self.accumulation = global_batch_size // per_pass
         self.first_step = first_step
-        self._supervised = rows.sums(split.supervised_counts())
 
     @property
     def num_steps(self) -> int:
@@ -111,7 +112,8 @@ class GlobalBatches(torch.utils.data.Dataset[Batch]):
         first = (micro * self.share.world_size + self.share.rank) * size
         mine = members[first : first + size]
         documents = [self.rows[row] for row in mine]
-        return collate(self.split, documents, size, int(self._supervised[members].sum()))
+        supervised = self.split.supervised_counts()[self.rows.documents_of(members)]
+        return collate(self.split, documents, size, int(supervised.sum(dtype=np.int64)))
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[index] for index in range(len(self)))

@@ -26,6 +26,12 @@ class Rows:
     def __getitem__(self, row: int) -> np.ndarray:
         return self.documents[self.offsets[row] : self.offsets[row + 1]]
 
+    def documents_of(self, rows: np.ndarray) -> np.ndarray:
+        """Documents of several rows, row by row; nothing else of the plan is read."""
+        starts, ends = (self.offsets[rows + shift].astype(np.int64) for shift in (0, 1))
+        before = np.cumsum([0, *(ends - starts)])
+        return self.documents[np.repeat(starts - before[:-1], ends - starts) + np.arange(before[-1])]
+
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Sum a per-document value over each row: `[num_rows]`."""
         if not len(self):
@@ -35,7 +41,7 @@ class Rows:
 
 def one_document_a_row(num_documents: int) -> Rows:
     """The plan without packing."""
-    return Rows(np.arange(num_documents), np.arange(num_documents + 1))
+    return Rows(np.arange(num_documents, dtype=np.uint32), np.arange(num_documents + 1, dtype=np.uint32))
 
 
 def pack(lengths: Sequence[int] | np.ndarray, capacity: int) -> Rows:

@@ -3,15 +3,21 @@
 Layout of a prepared directory:
 
     meta.json      format, key, tokenizer hash, template, max_length, counts of rows in, out, cut and dropped
-    train/         a `datasets` directory with the columns input_ids, prompt_length, turn_lengths
+    train/         a `datasets` directory with the columns input_ids, prompt_length, turn_lengths, and beside its shards
+        lengths.npy, supervised.npy    tokens and supervised tokens of each document, uint32
+        starts.npy                     first document of each shard, and how many there are in all
+        rows-2048/                     which documents stand together in rows of 2048 tokens
     validation/    the same, of other tune families; absent when nothing is held out
+
+Opening reads the sizes of these files, nothing else; a shard is mapped when the first of its documents is asked for.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +25,7 @@ from musician.data.render import supervised_mask
 from musician.data.tokenizer import tokenizer_hash
 from musician.errors import UserError
 
-FORMAT = "musician-tokens-1"
+FORMAT = "musician-tokens-2"
 
 
 class ListColumn:
@@ -34,11 +40,9 @@ class ListColumn:
         self._values = [chunk.values.to_numpy(zero_copy_only=True) for chunk in chunks]
         self._offsets = [chunk.offsets.to_numpy(zero_copy_only=True) for chunk in chunks]
         self._starts = np.cumsum([0, *[len(chunk) for chunk in chunks]])
-        lengths = [np.diff(offsets) for offsets in self._offsets]
-        self.lengths: np.ndarray = np.concatenate(lengths).astype(np.int64) if lengths else np.zeros(0, np.int64)
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return int(self._starts[-1])
 
     def __getitem__(self, index: int) -> np.ndarray:
         chunk = int(np.searchsorted(self._starts, index, side="right")) - 1
@@ -46,17 +50,13 @@ class ListColumn:
         local = index - int(self._starts[chunk])
         return self._values[chunk][offsets[local] : offsets[local + 1]]
 
-    def sums_of_every_second(self) -> np.ndarray:
-        """Sum of the elements 0, 2, 4, ... of each list: `[len(self)]`."""
-        sums = []
-        for values, offsets in zip(self._values, self._offsets, strict=True):
-            values = values[offsets[0] : offsets[-1]]
-            counts = np.diff(offsets)
-            place = np.arange(len(values)) - np.repeat(offsets[:-1] - offsets[0], counts)
-            taken = np.where(place % 2 == 0, values, 0).astype(np.int64)
-            owner = np.repeat(np.arange(len(counts)), counts)
-            sums.append(np.bincount(owner, weights=taken, minlength=len(counts)).astype(np.int64))
-        return np.concatenate(sums) if sums else np.zeros(0, np.int64)
+
+class _Shard(NamedTuple):
+    """The columns of one shard."""
+
+    ids: ListColumn
+    prompts: np.ndarray
+    turns: ListColumn
 
 
 class PreparedSplit:
@@ -65,42 +65,59 @@ class PreparedSplit:
     Args:
         directory: a `datasets` directory as `musician.data.prepare` writes it.
         pad_id: id to fill rows with; never seen by the loss.
+
+    Attributes:
+        lengths: tokens of each document: `[num_documents]`.
     """
 
     def __init__(self, directory: Path, pad_id: int) -> None:
-        import datasets
-
-        dataset = datasets.load_from_disk(str(directory))
-        table = dataset.data
         self.directory = directory
         self.pad_id = pad_id
-        self._ids = ListColumn(table.column("input_ids"))
-        self._turns = ListColumn(table.column("turn_lengths"))
-        self._prompts = table.column("prompt_length").to_numpy()
+        self.lengths: np.ndarray = np.load(directory / "lengths.npy", mmap_mode="r")
+        self._supervised: np.ndarray = np.load(directory / "supervised.npy", mmap_mode="r")
+        self._starts = np.load(directory / "starts.npy")
+        self._files = [file["filename"] for file in json.loads((directory / "state.json").read_text())["_data_files"]]
+        self._shards: dict[int, _Shard] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker process maps the same file instead of receiving a copy of the tokens.
         return type(self), (self.directory, self.pad_id)
 
     def __len__(self) -> int:
-        return len(self._ids)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each document: `[num_documents]`."""
-        return self._ids.lengths
+        return len(self.lengths)
 
     def input_ids(self, document: int) -> np.ndarray:
         """Ids of a document: a view, `[length]`."""
-        return self._ids[document]
+        shard, local = self._find(document)
+        return shard.ids[local]
 
     def supervised(self, document: int) -> np.ndarray:
         """Boolean mask of a document's supervised tokens: `[length]`."""
-        return supervised_mask(int(self._prompts[document]), self._turns[document])
+        shard, local = self._find(document)
+        return supervised_mask(int(shard.prompts[local]), shard.turns[local])
 
     def supervised_counts(self) -> np.ndarray:
         """Supervised tokens of each document: `[num_documents]`."""
-        return self._turns.sums_of_every_second()
+        return self._supervised
+
+    def _find(self, document: int) -> tuple[_Shard, int]:
+        """The shard of a document, and its place there."""
+        number = int(np.searchsorted(self._starts, document, side="right")) - 1
+        if number not in self._shards:
+            self._shards[number] = _open(self.directory / self._files[number])
+        return self._shards[number], document - int(self._starts[number])
+
+
+def _open(file: Path) -> _Shard:
+    """Map a shard; documents are read at random, so the system is told not to read ahead."""
+    import pyarrow as pa
+
+    with file.open("rb") as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    mapped.madvise(mmap.MADV_RANDOM)
+    table = pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(mapped))).read_all()
+    prompts = table.column("prompt_length").chunk(0).to_numpy(zero_copy_only=True)
+    return _Shard(ListColumn(table.column("input_ids")), prompts, ListColumn(table.column("turn_lengths")))
 
 
 class PreparedData:

@@ -43,7 +43,7 @@ def read_as_sentencepiece(tokenizer: Any, directory: Path) -> Any:
     if not model_file.is_file():
         return tokenizer
     bare = not (directory / "tokenizer.json").is_file()
-    pieces = _open(model_file, needed=bare)
+    pieces = open_model(model_file, needed=bare)
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     if pieces is None or backend["model"].get("type") != "BPE":
         return _checked(tokenizer, pieces, directory) if bare else tokenizer
@@ -94,7 +94,7 @@ def _generic(tokenizer: Any, backend: dict[str, Any]) -> Any:
     return generic
 
 
-def _open(model_file: Path, needed: bool) -> Any:
+def open_model(model_file: Path, needed: bool) -> Any:
     """The model as sentencepiece reads it; None where that is not installed and need not be."""
     try:
         from sentencepiece import SentencePieceProcessor
