@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from musician.data.packing import pack
-from musician.data.plan import save_plan
+from musician.data.plan import plan, save_plan
 from musician.data.shards import Tally
 
 
@@ -35,9 +34,10 @@ def assemble(shards: Sequence[Path], tally: Tally, key: str, max_length: int, di
         lengths = _joined(shard / f"{split}.lengths.npy" for shard in parts)
         counts = [len(np.load(shard / f"{split}.lengths.npy", mmap_mode="r")) for shard in parts]
         np.save(folder / "lengths.npy", lengths)
-        np.save(folder / "supervised.npy", _joined(shard / f"{split}.supervised.npy" for shard in parts))
+        supervised = _joined(shard / f"{split}.supervised.npy" for shard in parts)
+        np.save(folder / "supervised.npy", supervised)
         np.save(folder / "starts.npy", np.cumsum([0, *counts]))
-        save_plan(pack(lengths, max_length), folder, max_length)
+        save_plan(plan(lengths, supervised, max_length), folder, max_length)
         _describe(folder, names, f"{key}-{split}", _id_type(parts[0] / f"{split}.arrow"))
 
 

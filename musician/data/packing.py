@@ -15,22 +15,18 @@ class Rows:
     Attributes:
         documents: `[num_documents]` document indices, row by row.
         offsets: `[num_rows + 1]`; row i holds `documents[offsets[i]:offsets[i + 1]]`.
+        supervised: supervised tokens of each row where they were added up beforehand: `[num_rows]`.
     """
 
     documents: np.ndarray
     offsets: np.ndarray
+    supervised: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> np.ndarray:
         return self.documents[self.offsets[row] : self.offsets[row + 1]]
-
-    def documents_of(self, rows: np.ndarray) -> np.ndarray:
-        """Documents of several rows, row by row; nothing else of the plan is read."""
-        starts, ends = (self.offsets[rows + shift].astype(np.int64) for shift in (0, 1))
-        before = np.cumsum([0, *(ends - starts)])
-        return self.documents[np.repeat(starts - before[:-1], ends - starts) + np.arange(before[-1])]
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Sum a per-document value over each row: `[num_rows]`."""

@@ -25,7 +25,7 @@ from musician.data.prepared import FORMAT
 from musician.data.render import Renderer
 from musician.data.shards import Recipe, Tally, shards_of, understand, write_shard
 from musician.data.sources import Source
-from musician.data.tokenizer import smallest_dtype, tokenizer_hash
+from musician.data.tokenizer import smallest_dtype
 from musician.errors import UserError
 from musician.progress import track
 
@@ -72,7 +72,7 @@ def content_key(source: Source, renderer: Renderer, recipe: Recipe) -> str:
     parts = [
         FORMAT,
         source.identity(),
-        tokenizer_hash(renderer.tokenizer),
+        renderer.tokenizer_hash,
         renderer.identity(),
         [recipe.max_length, recipe.validation_fraction, recipe.split_seed, recipe.text_field],
         code_version(),
@@ -210,7 +210,7 @@ def _describe(key: str, source: Source, renderer: Renderer, recipe: Recipe, tall
         "key": key,
         "source": source.describe(),
         "tokenizer": str(tokenizer.name_or_path) or type(tokenizer).__name__,
-        "tokenizer_hash": tokenizer_hash(tokenizer),
+        "tokenizer_hash": renderer.tokenizer_hash,
         "vocabulary_size": len(tokenizer),
         "dtype": smallest_dtype(len(tokenizer)),
         "template": renderer.template.name,

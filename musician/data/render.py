@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 from musician.data.conversation import ROLES, Conversation, Document, Message, Row
 from musician.data.encode import Encoder
 from musician.data.template import CONTENT, ChatTemplate, find_template
-from musician.data.tokenizer import adds_bos, smallest_dtype
+from musician.data.tokenizer import adds_bos, smallest_dtype, tokenizer_hash
 from musician.errors import UserError
 
 
@@ -95,6 +96,11 @@ class Renderer:
         self._sentinel = "\n" if self._has_dummy_prefix() else ""
         self._sentinel_ids = self._encoder([self._sentinel])[0] if self._sentinel else []
         self._cache: dict[str, list[int]] = {}
+
+    @cached_property
+    def tokenizer_hash(self) -> str:
+        """Hash of everything in the tokenizer that decides an id."""
+        return tokenizer_hash(self.tokenizer)
 
     def identity(self) -> str:
         """Hash of the template and the policies, for cache keys and for what a checkpoint promises."""

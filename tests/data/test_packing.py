@@ -61,14 +61,6 @@ def test_sums_add_up_a_value_over_each_row(problem, data):
     assert rows.sums(np.array(values, dtype=np.uint16)).tolist() == expected
 
 
-@given(problem=PROBLEMS, data=st.data())
-def test_documents_of_several_rows_are_those_of_each_in_turn(problem, data):
-    rows = pack(*problem)
-    chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=12))
-    expected = [document for row in chosen for document in rows[row].tolist()]
-    assert rows.documents_of(np.array(chosen, dtype=np.uint32)).tolist() == expected
-
-
 @given(number=st.integers(0, 20))
 def test_without_packing_row_i_is_document_i(number):
     rows = one_document_a_row(number)

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from musician.data import shards
 from musician.data.conversation import Conversation, Document, Message
 from musician.data.packing import pack
+from musician.data.plan import planned_rows
 from musician.data.prepare import Recipe, content_key, prepare
-from musician.data.prepared import ListColumn, PreparedData, read_meta
+from musician.data.prepared import PreparedData, read_meta
 from musician.data.render import Renderer
 from musician.data.sources import RowSource, TuneSource
 from musician.errors import UserError
@@ -351,41 +350,34 @@ def prepare_file(path, renderer, root):
     prepare(RowSource(path), renderer, Recipe(64), root)
 
 
-# --- reading without copying ------------------------------------------------------------------------------------------
+# --- reading no more than is asked for ------------------------------------------------------------------------------------------
 
 
-def test_ids_are_views_of_the_memory_mapped_file(source, byte_renderer, byte_tokenizer, tmp_path):
+def test_documents_are_those_that_datasets_reads(source, byte_renderer, byte_tokenizer, tmp_path, monkeypatch):
+    """All three columns, over several shards; and ids cannot be written to by accident."""
+    monkeypatch.setattr(shards, "SHARD_ROWS", 5)
     directory = prepare(source, byte_renderer, Recipe(64), tmp_path / "d")
     split = PreparedData(directory, byte_tokenizer).split("train")
-    column = datasets.load_from_disk(str(directory / "train")).with_format("numpy")["input_ids"]
-    for document in range(len(split)):
-        ids = split.input_ids(document)
-        assert not ids.flags.owndata
-        assert not ids.flags.writeable
-        assert np.array_equal(ids, column[document]), "what `datasets` itself reads"
+    expected = datasets.load_from_disk(str(directory / "train"))
+    assert len(expected) == len(split)
+    for document, row in enumerate(expected):
+        assert split.input_ids(document).tolist() == row["input_ids"]
+        runs = [row["prompt_length"], *row["turn_lengths"]]
+        mask = [place % 2 == 1 for place, run in enumerate(runs) for _ in range(run)]
+        assert split.supervised(document).tolist() == mask
+        assert not split.input_ids(document).flags.writeable
 
 
-LISTS = st.lists(st.lists(st.lists(st.integers(0, 60_000), max_size=6), max_size=6), min_size=1, max_size=4)
-
-
-@settings(deadline=None)
-@given(chunks=LISTS, skip=st.integers(0, 3))
-def test_a_list_column_is_its_lists_whatever_the_chunks_and_slices(chunks, skip):
-    """Arrow shares one buffer between slices, so offsets need not begin at 0."""
-    column = pa.chunked_array([pa.array(chunk, pa.list_(pa.uint16())) for chunk in chunks], pa.list_(pa.uint16()))
-    column = column.slice(skip)
-    expected = column.to_pylist()
-    found = ListColumn(column)
-    assert len(found) == len(expected)
-    assert [found[index].tolist() for index in range(len(found))] == expected
-
-
-@given(values=st.lists(st.lists(st.integers(0, 60_000), min_size=1), min_size=1))
-def test_a_list_column_shares_memory_with_the_arrow_buffer(values):
-    column = pa.chunked_array([pa.array(values, pa.list_(pa.uint16()))])
-    buffer = np.frombuffer(column.chunk(0).values.buffers()[1], dtype=np.uint16)
-    found = ListColumn(column)
-    assert all(np.shares_memory(found[index], buffer) for index in range(len(found)))
+def test_a_plan_is_kept_and_is_that_of_packing(source, byte_renderer, byte_tokenizer, tmp_path):
+    """Planned while preparing for `max_length`, and kept when first asked for another capacity."""
+    split = PreparedData(prepare(source, byte_renderer, Recipe(64), tmp_path / "d"), byte_tokenizer).split("train")
+    for capacity in (64, 100):
+        for rows in (planned_rows(split, capacity), planned_rows(split, capacity)):
+            expected = pack(split.lengths, capacity)
+            assert np.array_equal(rows.documents, expected.documents)
+            assert np.array_equal(rows.offsets, expected.offsets)
+            assert np.array_equal(rows.supervised, expected.sums(split.supervised_counts()))
+        assert isinstance(rows.documents, np.memmap)
 
 
 def test_a_split_travels_to_a_loader_process_as_a_name_not_as_its_data(byte_renderer, byte_tokenizer, tmp_path):
