@@ -350,7 +350,7 @@ def prepare_file(path, renderer, root):
     prepare(RowSource(path), renderer, Recipe(64), root)
 
 
-# --- reading no more than is asked for ------------------------------------------------------------------------------------------
+# --- reading no more than is asked for --------------------------------------------------------------------------------
 
 
 def test_documents_are_those_that_datasets_reads(source, byte_renderer, byte_tokenizer, tmp_path, monkeypatch):
