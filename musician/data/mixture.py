@@ -52,7 +52,7 @@ class MixtureSource:
         for number, part in enumerate(parts):
             if not (part.weight > 0 and np.isfinite(part.weight)) or part.epochs < 1:
                 raise UserError(
-                    f"data.source.parts[{number}]: weight={part.weight} must be above 0, epochs={part.epochs} at least 1"
+                    f"data.source.parts[{number}]: weight={part.weight} must be > 0, epochs={part.epochs} at least 1"
                 )
         self.parts, self.seed, self.limit = list(parts), seed, limit
         self._taken = [0] * len(self.parts)

@@ -75,10 +75,6 @@ def test_identity_follows_every_argument(files):
 def test_faults_are_named(files):
     with pytest.raises(UserError, match="at least one part"):
         MixtureSource([])
-    for part in (
-        Part(RowSource(files[0]), 0.0),
-        Part(RowSource(files[0]), float("nan")),
-        Part(RowSource(files[0]), 1, 0),
-    ):
+    for weight, epochs in ((0.0, 1), (float("nan"), 1), (1.0, 0)):
         with pytest.raises(UserError, match=r"parts\[0\]: weight="):
             MixtureSource([Part(RowSource(files[0]), weight, epochs)])
