@@ -43,8 +43,10 @@ class Batch(TypedDict):
 def row_order(num_rows: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
     """Order of the rows in an epoch: an exact permutation keyed by (seed, epoch), the same for every world size."""
     if not shuffle:
-        return np.arange(num_rows)
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).permutation(num_rows)
+        return np.arange(num_rows, dtype=np.uint32)
+    order = np.arange(num_rows, dtype=np.uint32)
+    np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).shuffle(order)
+    return order
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class GlobalBatches(torch.utils.data.Dataset[Batch]):
         self.global_batch_size = global_batch_size
         self.accumulation = global_batch_size // per_pass
         self.first_step = first_step
-        self._supervised = rows.sums(split.supervised_counts())
+        self._supervised = rows.supervised if rows.supervised is not None else rows.sums(split.supervised_counts())
 
     @property
     def num_steps(self) -> int:
@@ -111,7 +113,7 @@ class GlobalBatches(torch.utils.data.Dataset[Batch]):
         first = (micro * self.share.world_size + self.share.rank) * size
         mine = members[first : first + size]
         documents = [self.rows[row] for row in mine]
-        return collate(self.split, documents, size, int(self._supervised[members].sum()))
+        return collate(self.split, documents, size, int(self._supervised[members].sum(dtype=np.int64)))
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[index] for index in range(len(self)))
@@ -126,16 +128,17 @@ def collate(split: PreparedSplit, rows: list[np.ndarray], size: int, supervised_
         size: rows of the micro-batch.
         supervised_in_global_batch: passed through.
     """
-    lengths = [int(split.lengths[documents].sum()) for documents in rows]
+    ids_of = [[split.input_ids(document) for document in documents] for documents in rows]
+    lengths = [sum(map(len, row)) for row in ids_of]
     width = max([1, *lengths])
     input_ids = np.full((size, width), split.pad_id, dtype=np.int64)
     labels = np.full((size, width), IGNORED, dtype=np.int64)
     position_ids = np.tile(np.arange(width), (size, 1))
     for row, documents in enumerate(rows):
         start = 0
-        for document in documents:
+        for document, narrow in zip(documents, ids_of[row], strict=True):
             # -100 does not exist among unsigned ids, so they widen before the mask.
-            ids, supervised = split.input_ids(document).astype(np.int64), split.supervised(document)
+            ids, supervised = narrow.astype(np.int64), split.supervised(document)
             end = start + len(ids)
             input_ids[row, start:end] = ids
             labels[row, start:end] = np.where(supervised, ids, IGNORED)

@@ -15,10 +15,12 @@ class Rows:
     Attributes:
         documents: `[num_documents]` document indices, row by row.
         offsets: `[num_rows + 1]`; row i holds `documents[offsets[i]:offsets[i + 1]]`.
+        supervised: supervised tokens of each row where they were added up beforehand: `[num_rows]`.
     """
 
     documents: np.ndarray
     offsets: np.ndarray
+    supervised: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -35,7 +37,7 @@ class Rows:
 
 def one_document_a_row(num_documents: int) -> Rows:
     """The plan without packing."""
-    return Rows(np.arange(num_documents), np.arange(num_documents + 1))
+    return Rows(np.arange(num_documents, dtype=np.uint32), np.arange(num_documents + 1, dtype=np.uint32))
 
 
 def pack(lengths: Sequence[int] | np.ndarray, capacity: int) -> Rows:

@@ -1,71 +1,51 @@
-"""From rows to a content-addressed directory of token ids."""
+"""From rows to a content-addressed directory of token ids, by one process or several, resumed where it was killed."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any, TypeVar
+from threading import Thread
+from typing import Any
 
 from musician.atomic import publish_first
-from musician.data.conversation import Row, defect, read_row
+from musician.data.assemble import assemble
+from musician.data.conversation import Row
 from musician.data.files import SourceRow
 from musician.data.prepared import FORMAT
-from musician.data.render import Rendered, Renderer
+from musician.data.render import Renderer
+from musician.data.shards import Recipe, Tally, shards_of, understand, write_shard
 from musician.data.sources import Source
-from musician.data.splits import family_of, is_held_out
-from musician.data.tokenizer import smallest_dtype, tokenizer_hash
+from musician.data.tokenizer import smallest_dtype
 from musician.errors import UserError
 from musician.progress import track
 
-T = TypeVar("T")
-
-#: Rows handed to the tokenizer at once.
-BATCH = 512
+__all__ = ["Recipe", "content_key", "prepare", "read_rows"]
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What decides the content of a prepared directory, besides source, tokenizer and code.
-
-    Attributes:
-        max_length: tokens of the longest item; longer documents are split, longer conversations shortened and counted.
-        validation_fraction: share of tune families held out.
-        split_seed: which families these are.
-        text_field: column of running text.
-    """
-
-    max_length: int = 2048
-    validation_fraction: float = 0.0
-    split_seed: int = 0
-    text_field: str = "text"
-
-
-@dataclass(slots=True)
-class Tally:
-    """Rows in = rows out + rows dropped, by reason; `cuts` counts shortened rows, `items` what was written."""
-
-    rows_in: int = 0
-    rows_out: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    cuts: Counter[str] = field(default_factory=Counter)
-    items: Counter[str] = field(default_factory=Counter)
-    tokens: Counter[str] = field(default_factory=Counter)
-    supervised: Counter[str] = field(default_factory=Counter)
-
-
-def prepare(source: Source, renderer: Renderer, recipe: Recipe, root: str | Path) -> Path:
+def prepare(source: Source, renderer: Renderer, recipe: Recipe, root: str | Path, num_proc: int = 1) -> Path:
     """Tokenise a source into `root/KEY`, or return that directory at once where it exists.
 
     The key is a hash of the source's content, the tokenizer, the template, the recipe and this package's own code: a
-    change in any of them makes another directory (B14). Written under another name and renamed when whole.
+    change in any of them makes another directory (B14). The work is done in shards under another name; the directory
+    gets its own when it is whole. After a kill the next call continues behind the whole shards. The bytes written do
+    not depend on `num_proc`, nor on whether there was a kill.
+
+    Args:
+        source: the rows.
+        renderer: turns them into ids.
+        recipe: the rest of what decides the content.
+        root: folder of prepared directories.
+        num_proc: processes that tokenise; one more reads. 1 does both in this process.
 
     Raises:
         UserError: an unreadable row, no usable row at all, an unwritable or full disk.
@@ -75,18 +55,15 @@ def prepare(source: Source, renderer: Renderer, recipe: Recipe, root: str | Path
     target = root / key
     if (target / "meta.json").is_file():
         return target
-    partial = root / f".{key}.{os.getpid()}"
     try:
-        partial.mkdir(parents=True)
-        tally = _write(source, renderer, recipe, partial)
-        meta = _describe(key, renderer, recipe, tally)
-        (partial / "meta.json").write_text(json.dumps(meta, indent=2, sort_keys=True))
-        publish_first(partial, target, mark="meta.json")
+        with _alone(root / f".{key}") as partial:
+            if not (target / "meta.json").is_file():
+                _make(source, renderer, recipe, partial, target, num_proc)
     except OSError as error:
+        if (target / "meta.json").is_file():  # another node was first
+            return target
         hint = "free some space" if error.errno == errno.ENOSPC else "choose another data.root"
         raise UserError(f"data directory {root}: cannot be written ({error.strerror or error}); {hint}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
@@ -95,7 +72,7 @@ def content_key(source: Source, renderer: Renderer, recipe: Recipe) -> str:
     parts = [
         FORMAT,
         source.identity(),
-        tokenizer_hash(renderer.tokenizer),
+        renderer.tokenizer_hash,
         renderer.identity(),
         [recipe.max_length, recipe.validation_fraction, recipe.split_seed, recipe.text_field],
         code_version(),
@@ -119,81 +96,121 @@ def read_rows(source: Source, recipe: Recipe) -> Iterator[tuple[SourceRow, Row]]
         UserError: a row whose columns are not understood, named by where it stands.
     """
     for found in source.rows():
-        try:
-            yield found, read_row(found.values, recipe.text_field)
-        except UserError as error:
-            raise UserError(f"data {found.where}: {error}") from error
+        yield found, understand(found, recipe)
 
 
-def _write(source: Source, renderer: Renderer, recipe: Recipe, directory: Path) -> Tally:
+@contextmanager
+def _alone(partial: Path) -> Iterator[Path]:
+    """Wait until no other process works in a directory, then hold it; what is left of it afterwards is not needed.
+
+    A kill leaves the directory with its whole shards; an error that the user must put right removes it.
+    """
+    while True:
+        partial.mkdir(parents=True, exist_ok=True)
+        lock = os.open(partial, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks: the work is done twice, and the first to finish wins
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if partial.is_dir() and os.path.samestat(os.fstat(lock), partial.stat()):
+            break
+        os.close(lock)
+    try:
+        yield partial
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    else:
+        shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _make(source: Source, renderer: Renderer, recipe: Recipe, partial: Path, target: Path, num_proc: int) -> None:
+    shards = _write_shards(source, renderer, recipe, partial / "shards", num_proc)
     tally = Tally()
-    writers = {
-        "train": _Writer(directory / "train", renderer),
-        "validation": _Writer(directory / "validation", renderer),
-    }
-    sound = _sound(read_rows(source, recipe), tally)
-    for group in _groups(track(sound, "tokenising rows"), BATCH):
-        rendered = _render(group, renderer, recipe.max_length)
-        for (found, row), items in zip(group, rendered, strict=True):
-            held_out = recipe.validation_fraction > 0 and is_held_out(
-                found.family or family_of(row), recipe.validation_fraction, recipe.split_seed
-            )
-            split = "validation" if held_out else "train"
-            writers[split].add(items)
-            _count(tally, split, items)
+    for shard in shards:
+        tally.add(Tally.read(shard / "tally.json"))
     if not tally.items["train"]:
         counts = [*tally.dropped.items(), *([("held out", tally.rows_out)] if tally.rows_out else [])]
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts) or "none found"
         raise UserError(f"data: nothing to train on ({tally.rows_in} rows read: {reasons}); check data.source")
-    for split, writer in writers.items():
-        writer.finish(keep=bool(tally.items[split]))
-    return tally
+    assert tally.rows_in == tally.rows_out + tally.dropped.total()
+    whole = partial / "whole"
+    shutil.rmtree(whole, ignore_errors=True)
+    assemble(shards, tally, target.name, recipe.max_length, whole)
+    (whole / "meta.json").write_text(
+        json.dumps(_describe(target.name, source, renderer, recipe, tally), indent=2, sort_keys=True)
+    )
+    publish_first(whole, target, mark="meta.json")
 
 
-def _render(group: list[tuple[SourceRow, Row]], renderer: Renderer, max_length: int) -> list[list[Rendered]]:
-    """Render a group of rows; an error names the row."""
+def _write_shards(source: Source, renderer: Renderer, recipe: Recipe, folder: Path, num_proc: int) -> list[Path]:
+    """Write the shards that are not there yet; return all of them in order."""
+    rows = track(source.rows(), "tokenising rows", source.num_rows())
+    wanted: list[Path] = []
+
+    def missing() -> Iterator[tuple[list[SourceRow], Path]]:
+        for number, shard in enumerate(shards_of(rows)):
+            wanted.append(folder / f"{number:05d}")
+            if not (wanted[-1] / "tally.json").is_file():
+                yield shard, wanted[-1]
+
+    if num_proc <= 1:
+        for shard, directory in missing():
+            write_shard(shard, renderer, recipe, directory)
+    else:
+        _in_processes(missing(), renderer, recipe, num_proc)
+    return wanted
+
+
+def _in_processes(
+    tasks: Iterable[tuple[list[SourceRow], Path]], renderer: Renderer, recipe: Recipe, num_proc: int
+) -> None:
+    """Write shards in processes, a few ahead of the oldest unfinished one, so that memory is bounded."""
+    pool = ProcessPoolExecutor(num_proc, get_context("spawn"), _start_worker, (renderer, recipe))
+    pending: deque[Future[None]] = deque()
     try:
-        return renderer.render_batch([row for _, row in group], max_length)
-    except UserError:
-        for found, row in group:
-            try:
-                renderer.render(row, max_length)
-            except UserError as error:
-                raise UserError(f"data {found.where}: {error}") from error
-        raise
+        for shard, directory in tasks:
+            if len(pending) > num_proc:
+                pending.popleft().result()
+            pending.append(pool.submit(_work, shard, directory))
+        for future in pending:
+            future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _sound(rows: Iterable[tuple[SourceRow, Row]], tally: Tally) -> Iterator[tuple[SourceRow, Row]]:
-    for found, row in rows:
-        tally.rows_in += 1
-        reason = defect(row)
-        if reason:
-            tally.dropped[reason] += 1
-        else:
-            tally.rows_out += 1
-            yield found, row
+#: Writes a shard; set once in each worker process.
+_WORK: list[Callable[[list[SourceRow], Path], None]] = []
 
 
-def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while group := list(islice(iterator, size)):
-        yield group
+def _start_worker(renderer: Renderer, recipe: Recipe) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
+    _WORK.append(lambda shard, directory: write_shard(shard, renderer, recipe, directory))
+    Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _count(tally: Tally, split: str, items: list[Rendered]) -> None:
-    tally.items[split] += len(items)
-    tally.tokens[split] += sum(len(item.input_ids) for item in items)
-    tally.supervised[split] += sum(sum(item.turn_lengths[::2]) for item in items)
-    tally.cuts.update({cut for item in items for cut in item.cuts})
+def _work(shard: list[SourceRow], directory: Path) -> None:
+    _WORK[0](shard, directory)
 
 
-def _describe(key: str, renderer: Renderer, recipe: Recipe, tally: Tally) -> dict[str, Any]:
+def _end_with_parent() -> None:
+    """A killed parent says nothing; its workers would wait for work for ever."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _describe(key: str, source: Source, renderer: Renderer, recipe: Recipe, tally: Tally) -> dict[str, Any]:
     tokenizer = renderer.tokenizer
     return {
         "format": FORMAT,
         "key": key,
+        "source": source.describe(),
         "tokenizer": str(tokenizer.name_or_path) or type(tokenizer).__name__,
-        "tokenizer_hash": tokenizer_hash(tokenizer),
+        "tokenizer_hash": renderer.tokenizer_hash,
         "vocabulary_size": len(tokenizer),
         "dtype": smallest_dtype(len(tokenizer)),
         "template": renderer.template.name,
@@ -210,45 +227,3 @@ def _describe(key: str, renderer: Renderer, recipe: Recipe, tally: Tally) -> dic
             for split, count in tally.items.items()
         },
     }
-
-
-class _Writer:
-    """Appends rendered items to one split, then leaves a `datasets` directory."""
-
-    def __init__(self, directory: Path, renderer: Renderer) -> None:
-        from datasets import Features, List, Value
-        from datasets.arrow_writer import ArrowWriter
-
-        self._directory = directory
-        self._stream = directory.with_suffix(".arrow")
-        features = Features(
-            {
-                "input_ids": List(Value(renderer.dtype)),
-                "prompt_length": Value("int32"),
-                "turn_lengths": List(Value("int32")),
-            }
-        )
-        self._writer = ArrowWriter(path=str(self._stream), features=features)
-
-    def add(self, items: list[Rendered]) -> None:
-        """Append the items of one row."""
-        for item in items:
-            self._writer.write(
-                {
-                    "input_ids": item.input_ids,
-                    "prompt_length": item.prompt_length,
-                    "turn_lengths": list(item.turn_lengths),
-                }
-            )
-
-    def finish(self, keep: bool) -> None:
-        """Close the stream; keep the split only where it holds anything."""
-        from datasets import Dataset, disable_progress_bars, enable_progress_bars
-
-        if keep:
-            self._writer.finalize()
-            disable_progress_bars()
-            Dataset.from_file(str(self._stream)).save_to_disk(str(self._directory))
-            enable_progress_bars()
-        self._writer.close()
-        self._stream.unlink(missing_ok=True)

@@ -13,14 +13,16 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from musician.data.conversation import ROLES, Conversation, Document, Message, Row
+from musician.data.encode import Encoder
 from musician.data.template import CONTENT, ChatTemplate, find_template
-from musician.data.tokenizer import adds_bos, smallest_dtype
+from musician.data.tokenizer import adds_bos, smallest_dtype, tokenizer_hash
 from musician.errors import UserError
 
 
@@ -76,6 +78,7 @@ class Renderer:
     ) -> None:
         self.tokenizer = tokenizer
         self.template = template = find_template(template) if isinstance(template, str) else template
+        self._encoder = Encoder(tokenizer)
         self.add_bos = adds_bos(tokenizer) if add_bos is None else add_bos
         self.add_eos = add_eos
         self.max_prompt_share = max_prompt_share
@@ -91,8 +94,13 @@ class Renderer:
                     f"template '{template.name}' needs the token {name}, which this tokenizer does not have"
                 )
         self._sentinel = "\n" if self._has_dummy_prefix() else ""
-        self._sentinel_ids = self._encode_raw([self._sentinel])[0] if self._sentinel else []
+        self._sentinel_ids = self._encoder([self._sentinel])[0] if self._sentinel else []
         self._cache: dict[str, list[int]] = {}
+
+    @cached_property
+    def tokenizer_hash(self) -> str:
+        """Hash of everything in the tokenizer that decides an id."""
+        return tokenizer_hash(self.tokenizer)
 
     def identity(self) -> str:
         """Hash of the template and the policies, for cache keys and for what a checkpoint promises."""
@@ -105,7 +113,7 @@ class Renderer:
 
     def render_batch(self, rows: Sequence[Row], max_length: int | None = None) -> list[list[Rendered]]:
         """Render many rows with one call of the tokenizer."""
-        documents = iter(self._encode_raw([row.text for row in rows if isinstance(row, Document)]))
+        documents = iter(self._encoder([row.text for row in rows if isinstance(row, Document)]))
         contents = iter(
             self._encode([text for row in rows if isinstance(row, Conversation) for text in self._contents(row)])
         )
@@ -242,25 +250,17 @@ class Renderer:
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of texts as they read in running text; special tokens spelled out in them stay plain text (B8)."""
-        encoded = self._encode_raw([self._sentinel + text for text in texts])
+        encoded = self._encoder([self._sentinel + text for text in texts])
         return [self._without_sentinel(ids, text) for ids, text in zip(encoded, texts, strict=True)]
 
     def _without_sentinel(self, ids: list[int], text: str) -> list[int]:
         count = len(self._sentinel_ids)
         # Only a vocabulary with a piece that joins a newline with text gets the plain ids.
-        return ids[count:] if ids[:count] == self._sentinel_ids else self._encode_raw([text])[0]
-
-    def _encode_raw(self, texts: Sequence[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        encoded = self.tokenizer(
-            list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
-        )
-        return encoded["input_ids"]
+        return ids[count:] if ids[:count] == self._sentinel_ids else self._encoder([text])[0]
 
     def _has_dummy_prefix(self) -> bool:
         """Whether the tokenizer puts a blank before any text, as SentencePiece does, which a fragment must not get."""
-        first = self.tokenizer.convert_ids_to_tokens(self._encode_raw(["a"])[0])[0]
+        first = self.tokenizer.convert_ids_to_tokens(self._encoder(["a"])[0])[0]
         return first.startswith("▁")
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from musician.data.files import READERS, SourceRow
+from musician.data.files import READERS, SourceRow, count_rows
 from musician.data.splits import is_held_out
 from musician.errors import UserError
 from musician.music.corpus import CorpusTune, default_collections, iter_tunes
@@ -26,6 +26,14 @@ class Source(Protocol):
 
     def rows(self) -> Iterator[SourceRow]:
         """Yield the rows in a fixed order."""
+        ...
+
+    def num_rows(self) -> int | None:
+        """How many rows there are, where that is known without reading them all; for the progress."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What `meta.json` says of it, after the rows were read."""
         ...
 
 
@@ -70,6 +78,19 @@ class RowSource:
         else:
             found = (row for file in files for row in READERS[file.suffix.lower()](file))
         return islice(found, self.limit)
+
+    def num_rows(self) -> int | None:
+        """Lines of JSON, rows of Parquet or of the hub; None among other formats."""
+        files = self._files()
+        counts = [len(self._hub_dataset())] if files is None else [count_rows(file) for file in files]
+        known = [count for count in counts if count is not None]
+        if len(known) < len(counts):
+            return self.limit
+        return sum(known) if self.limit is None else min(self.limit, sum(known))
+
+    def describe(self) -> dict[str, Any]:
+        """Where the rows came from."""
+        return {"path": self.path, "split": self.split, "revision": self.revision, "limit": self.limit}
 
     def _files(self) -> list[Path] | None:
         """The local files, or None for a hub id."""
@@ -145,6 +166,14 @@ class TuneSource:
             digest.update(tune.text.encode() + b"\0")
         return digest.hexdigest()
 
+    def num_rows(self) -> int | None:
+        """One for each tune."""
+        return len(self.tunes())
+
+    def describe(self) -> dict[str, Any]:
+        """Which tunes these are."""
+        return {"collections": self.collections, "root": self.root, "limit": self.limit}
+
     def rows(self) -> Iterator[SourceRow]:
         """Yield a document a tune."""
         for tune, family in zip(self.tunes(), self.families(), strict=True):
@@ -177,6 +206,13 @@ class TuneTaskSource(TuneSource):
     def identity(self) -> str:
         """Hash of the texts and of what is made from them."""
         return hashlib.sha256(f"{super().identity()}:{self.tasks}:{self.seed}".encode()).hexdigest()
+
+    def num_rows(self) -> None:
+        """Not known: a tune gives as many tasks as it has matter for."""
+
+    def describe(self) -> dict[str, Any]:
+        """Which tunes and tasks these are."""
+        return {**super().describe(), "tasks": self.tasks, "seed": self.seed}
 
     def rows(self) -> Iterator[SourceRow]:
         """Yield a conversation a task."""

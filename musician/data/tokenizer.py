@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from musician.data.sentencepiece_model import read_as_sentencepiece
 from musician.errors import UserError
 from musician.pretrained import locate
 
@@ -38,7 +39,7 @@ def load_tokenizer(name_or_path: str, trust_remote_code: bool = False) -> Any:
         )
     if tokenizer.eos_token_id is None:
         raise UserError(f"tokenizer {name_or_path}: has no end-of-sequence token, so no document or turn could end")
-    _order_merges_by_score(tokenizer, Path(path))
+    tokenizer = read_as_sentencepiece(tokenizer, Path(path))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -77,30 +78,3 @@ def adds_bos(tokenizer: Any) -> bool:
 def smallest_dtype(vocabulary_size: int) -> str:
     """Name of the smallest unsigned integer type that holds every id."""
     return "uint16" if vocabulary_size <= 1 << 16 else "uint32"
-
-
-def _order_merges_by_score(tokenizer: Any, directory: Path) -> None:
-    """Make a tokenizer that was built from a bare SentencePiece `tokenizer.model` agree with sentencepiece.
-
-    transformers 5.23 lists the BPE merges in the order of ids; sentencepiece applies them by piece score. Of 3,189
-    tunes 1,401 came out with other ids (Llama-2 vocabulary), none after this.
-    """
-    model_file = directory / "tokenizer.model"
-    if not model_file.is_file() or (directory / "tokenizer.json").is_file():
-        return
-    try:
-        from sentencepiece import SentencePieceProcessor
-    except ImportError as error:
-        raise UserError(
-            f"tokenizer {directory}: a bare tokenizer.model needs sentencepiece to be read right; "
-            "run `pip install 'musician[sentencepiece]'`"
-        ) from error
-    from tokenizers import Tokenizer
-
-    pieces = SentencePieceProcessor(model_file=str(model_file))
-    score = {pieces.id_to_piece(index): pieces.get_score(index) for index in range(pieces.get_piece_size())}
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    if backend["model"].get("type") != "BPE":
-        return
-    backend["model"]["merges"].sort(key=lambda pair: -score[pair[0] + pair[1]])
-    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(backend))

@@ -9,7 +9,8 @@ import pytorch_lightning as lightning
 
 from musician.data.batches import GlobalBatches, Share, row_order
 from musician.data.loader import EpochLoader
-from musician.data.packing import Rows, one_document_a_row, pack
+from musician.data.packing import Rows, one_document_a_row
+from musician.data.plan import planned_rows
 from musician.data.prepare import Recipe, prepare
 from musician.data.prepared import PreparedData, PreparedSplit
 from musician.data.render import Renderer
@@ -34,6 +35,7 @@ class TokenDataModule(lightning.LightningDataModule):
         limit_train_rows: train on the first so many rows of each epoch's order.
         limit_val_rows: validate on the first so many rows.
         seed: with the epoch, decides the order.
+        num_proc: processes that tokenise; the data do not depend on it.
     """
 
     def __init__(  # noqa: PLR0913 - the signature is the schema of conf/data
@@ -51,6 +53,7 @@ class TokenDataModule(lightning.LightningDataModule):
         limit_train_rows: int | None = None,
         limit_val_rows: int | None = None,
         seed: int = 0,
+        num_proc: int = 1,
     ) -> None:
         super().__init__()
         self.renderer = renderer
@@ -62,6 +65,7 @@ class TokenDataModule(lightning.LightningDataModule):
         self.reshuffle = reshuffle
         self.limits = (limit_train_rows, limit_val_rows)
         self.seed = seed
+        self.num_proc = num_proc
         self._loader: EpochLoader | None = None
         self._position: dict[str, Any] | None = None
         self.schedule_work(global_batch_size=1, micro_batch_size=1)
@@ -145,9 +149,9 @@ class TokenDataModule(lightning.LightningDataModule):
         return Share(self.micro_batch_size, self.trainer.global_rank, self.trainer.world_size)
 
     def _plan(self, split: PreparedSplit) -> Rows:
-        return pack(split.lengths, self.recipe.max_length) if self.packing else one_document_a_row(len(split))
+        return planned_rows(split, self.recipe.max_length) if self.packing else one_document_a_row(len(split))
 
     def _prepare(self) -> Path:
         if self.source is None:
             raise UserError("data: give data.path (a prepared directory) or data.source")
-        return prepare(self.source, self.renderer, self.recipe, self.root)
+        return prepare(self.source, self.renderer, self.recipe, self.root, self.num_proc)

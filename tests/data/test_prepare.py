@@ -2,22 +2,21 @@
 
 import errno
 import json
+import multiprocessing
 import pickle
 import re
 from pathlib import Path
 
 import datasets
 import numpy as np
-import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from musician.data import prepare as prepare_module
+from musician.data import shards
 from musician.data.conversation import Conversation, Document, Message
 from musician.data.packing import pack
+from musician.data.plan import planned_rows
 from musician.data.prepare import Recipe, content_key, prepare
-from musician.data.prepared import ListColumn, PreparedData, read_meta
+from musician.data.prepared import PreparedData, read_meta
 from musician.data.render import Renderer
 from musician.data.sources import RowSource, TuneSource
 from musician.errors import UserError
@@ -266,11 +265,11 @@ def full_disk(*_, **__):
 @pytest.mark.parametrize(
     "target",
     [
-        "datasets.arrow_writer.ArrowWriter.write",
-        "datasets.arrow_writer.ArrowWriter.finalize",
-        "datasets.Dataset.save_to_disk",
+        "pyarrow.OSFile",
+        "numpy.save",
         "pathlib.Path.write_text",
         "pathlib.Path.rename",
+        "os.fsync",
     ],
 )
 def test_a_full_disk_is_one_line_and_leaves_nothing_behind(target, source, byte_renderer, tmp_path, monkeypatch):
@@ -288,7 +287,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_behind(target, source, byte_
 
 def test_after_a_full_disk_the_next_try_succeeds(source, byte_renderer, byte_tokenizer, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(datasets.Dataset, "save_to_disk", full_disk)
+        patch.setattr(np, "save", full_disk)
         with pytest.raises(UserError):
             prepare(source, byte_renderer, Recipe(64), tmp_path / "data")
     directory = prepare(source, byte_renderer, Recipe(64), tmp_path / "data")
@@ -332,61 +331,53 @@ def test_a_row_that_cannot_be_shortened_is_named_by_its_line(byte_renderer, tmp_
         prepare(RowSource(write_jsonl(tmp_path / "r.jsonl", rows)), byte_renderer, Recipe(64), tmp_path / "data")
 
 
-def test_a_process_that_finished_first_wins(source, byte_renderer, byte_tokenizer, tmp_path, monkeypatch):
-    """Two ranks prepare the same data at once; the second finds the directory there and uses it."""
-    describe = prepare_module._describe
-
-    def beaten(*arguments):
-        monkeypatch.setattr(prepare_module, "_describe", describe)
-        monkeypatch.setattr(prepare_module.os, "getpid", lambda: -1)
-        prepare(source, byte_renderer, Recipe(64), tmp_path / "data")
-        return describe(*arguments)
-
-    monkeypatch.setattr(prepare_module, "_describe", beaten)
-    directory = prepare(source, byte_renderer, Recipe(64), tmp_path / "data")
-    assert [entry.name for entry in (tmp_path / "data").iterdir()] == [directory.name]
+@pytest.mark.slow
+def test_two_processes_at_once_make_one_directory(source, byte_renderer, byte_tokenizer, tmp_path):
+    """Two ranks prepare the same data; one does the work, both use it."""
+    context = multiprocessing.get_context("spawn")
+    arguments = (source.path, byte_renderer, tmp_path / "data")
+    both = [context.Process(target=prepare_file, args=arguments) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    (directory,) = (tmp_path / "data").iterdir()
     assert len(PreparedData(directory, byte_tokenizer).split("train")) > 0
 
 
-# --- reading without copying ------------------------------------------------------------------------------------------
+def prepare_file(path, renderer, root):
+    prepare(RowSource(path), renderer, Recipe(64), root)
 
 
-def test_ids_are_views_of_the_memory_mapped_file(source, byte_renderer, byte_tokenizer, tmp_path):
+# --- reading no more than is asked for --------------------------------------------------------------------------------
+
+
+def test_documents_are_those_that_datasets_reads(source, byte_renderer, byte_tokenizer, tmp_path, monkeypatch):
+    """All three columns, over several shards; and ids cannot be written to by accident."""
+    monkeypatch.setattr(shards, "SHARD_ROWS", 5)
     directory = prepare(source, byte_renderer, Recipe(64), tmp_path / "d")
     split = PreparedData(directory, byte_tokenizer).split("train")
-    mapped = pa.total_allocated_bytes()
-    column = ListColumn(datasets.load_from_disk(str(directory / "train")).data.column("input_ids"))
-    assert pa.total_allocated_bytes() - mapped < 4096, "a memory map, not a copy"
-    for document in range(len(split)):
-        ids = split.input_ids(document)
-        assert not ids.flags.owndata
-        assert not ids.flags.writeable
-        assert np.array_equal(ids, column[document])
+    expected = datasets.load_from_disk(str(directory / "train"))
+    assert len(expected) == len(split)
+    for document, row in enumerate(expected):
+        assert split.input_ids(document).tolist() == row["input_ids"]
+        runs = [row["prompt_length"], *row["turn_lengths"]]
+        mask = [place % 2 == 1 for place, run in enumerate(runs) for _ in range(run)]
+        assert split.supervised(document).tolist() == mask
+        assert not split.input_ids(document).flags.writeable
 
 
-LISTS = st.lists(st.lists(st.lists(st.integers(0, 60_000), max_size=6), max_size=6), min_size=1, max_size=4)
-
-
-@settings(deadline=None)
-@given(chunks=LISTS, skip=st.integers(0, 3))
-def test_a_list_column_is_its_lists_whatever_the_chunks_and_slices(chunks, skip):
-    """Arrow shares one buffer between slices, so offsets need not begin at 0."""
-    column = pa.chunked_array([pa.array(chunk, pa.list_(pa.uint16())) for chunk in chunks], pa.list_(pa.uint16()))
-    column = column.slice(skip)
-    expected = column.to_pylist()
-    found = ListColumn(column)
-    assert len(found) == len(expected)
-    assert found.lengths.tolist() == [len(values) for values in expected]
-    assert [found[index].tolist() for index in range(len(found))] == expected
-    assert found.sums_of_every_second().tolist() == [sum(values[::2]) for values in expected]
-
-
-@given(values=st.lists(st.lists(st.integers(0, 60_000), min_size=1), min_size=1))
-def test_a_list_column_shares_memory_with_the_arrow_buffer(values):
-    column = pa.chunked_array([pa.array(values, pa.list_(pa.uint16()))])
-    buffer = np.frombuffer(column.chunk(0).values.buffers()[1], dtype=np.uint16)
-    found = ListColumn(column)
-    assert all(np.shares_memory(found[index], buffer) for index in range(len(found)))
+def test_a_plan_is_kept_and_is_that_of_packing(source, byte_renderer, byte_tokenizer, tmp_path):
+    """Planned while preparing for `max_length`, and kept when first asked for another capacity."""
+    split = PreparedData(prepare(source, byte_renderer, Recipe(64), tmp_path / "d"), byte_tokenizer).split("train")
+    for capacity in (64, 100):
+        for rows in (planned_rows(split, capacity), planned_rows(split, capacity)):
+            expected = pack(split.lengths, capacity)
+            assert np.array_equal(rows.documents, expected.documents)
+            assert np.array_equal(rows.offsets, expected.offsets)
+            assert np.array_equal(rows.supervised, expected.sums(split.supervised_counts()))
+        assert isinstance(rows.documents, np.memmap)
 
 
 def test_a_split_travels_to_a_loader_process_as_a_name_not_as_its_data(byte_renderer, byte_tokenizer, tmp_path):

@@ -1,12 +1,17 @@
 """Tokenizers are taken as they are, and known by everything that decides an id."""
 
 import json
+import shutil
+from functools import cache
 
 import pytest
+from hypothesis import given, settings
 
 from musician.data.tokenizer import adds_bos, byte_tokenizer, load_tokenizer, smallest_dtype, tokenizer_hash
 from musician.errors import UserError
 from musician.music.corpus import iter_tunes
+
+from .oracles import contents
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +30,53 @@ def test_a_bare_sentencepiece_model_gives_the_ids_of_sentencepiece(name, tunes, 
     assert len(tunes) > 500
     found = tokenizer(tunes, add_special_tokens=False)["input_ids"]
     assert [i for i, tune in enumerate(tunes) if found[i] != model.encode(tune)] == []
+
+
+@settings(deadline=None, max_examples=200)
+@given(text=contents)
+@pytest.mark.parametrize("name", ["mistral", "llama2"])
+def test_any_text_gets_the_ids_of_sentencepiece(name, text, request):
+    """Leading blanks, markup, bytes without a piece: a fresh conversion leaves the dummy blank out before a blank."""
+    tokenizer = request.getfixturevalue(f"{name}_tokenizer")
+    found = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert found == oracle(request.getfixturevalue(f"{name}_directory")).encode(text)
+
+
+@cache
+def oracle(folder):
+    from sentencepiece import SentencePieceProcessor
+
+    return SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+
+
+def test_a_json_that_transformers_made_of_a_bare_model_is_refused_beside_it(llama2_directory, tmp_path):
+    """Its merges are in the order of ids; one in the order of scores is taken."""
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(llama2_directory).save_pretrained(tmp_path / "wrong")
+    load_tokenizer(str(llama2_directory)).save_pretrained(tmp_path / "right")
+    for name in ("wrong", "right"):
+        shutil.copy(llama2_directory / "tokenizer.model", tmp_path / name)
+    with pytest.raises(UserError, match=r"tokenizer\.json does not order its merges"):
+        load_tokenizer(str(tmp_path / "wrong"))
+    load_tokenizer(str(tmp_path / "right"))
+
+
+def test_a_model_that_cannot_be_mended_is_refused(llama2_directory, monkeypatch):
+    """Nothing is known that transformers gets wrong otherwise, so the fault is planted: a folding of case."""
+    from tokenizers import normalizers
+    from transformers import AutoTokenizer
+
+    load = AutoTokenizer.from_pretrained
+
+    def planted(*arguments, **keywords):
+        tokenizer = load(*arguments, **keywords)
+        tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+        return tokenizer
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", planted)
+    with pytest.raises(UserError, match="unlike sentencepiece"):
+        load_tokenizer(str(llama2_directory))
 
 
 def test_loading_adds_no_token(each_tokenizer):
