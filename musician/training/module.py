@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor, nn
@@ -16,6 +14,8 @@ from musician.errors import UserError
 from musician.model.loss import IGNORED, summed_nll
 from musician.model.network import hidden_states, output_head
 from musician.model.schedule import Schedule
+from musician.training.evaluation import exchange_objects
+from musician.training.randomness import random_state, restore_random_state
 
 
 class CausalLMModule(lightning.LightningModule):
@@ -43,7 +43,7 @@ class CausalLMModule(lightning.LightningModule):
         self._optimizer = optimizer
         self._schedule = schedule
         self._validation = [0.0, 0.0]
-        self._val_losses: list[Tensor] = []
+        self._random_state: dict[str, Any] | None = None
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the negative log-likelihoods of the supervised tokens of a micro-batch, in nats."""
@@ -93,27 +93,21 @@ class CausalLMModule(lightning.LightningModule):
         return {name: value for name, value in state.items() if name in kept}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the state of every random generator, so that a resumed run draws the same dropout."""
-        checkpoint["random_state"] = {
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "numpy": np.random.get_state(),
-            "python": random.getstate(),
-        }
+        """Add the random state of every rank, so that a resumed run draws the same dropout; a collective call.
+
+        DeepSpeed keeps one copy of what Lightning saves, that of rank 0, and each rank has drawn differently.
+        """
+        checkpoint["random_states"] = exchange_objects(random_state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random states until training starts: building the run draws from them."""
-        self._random_state = checkpoint.get("random_state")
+        """Keep the random state until training starts: building the run draws from it."""
+        states = checkpoint.get("random_states") or [None]
+        self._random_state = states[self.global_rank % len(states)]
 
     def on_train_start(self) -> None:
-        """Restore the random states of a resumed run."""
-        state = getattr(self, "_random_state", None)
-        if state:
-            torch.set_rng_state(state["torch"])
-            if state["cuda"]:
-                torch.cuda.set_rng_state_all(state["cuda"])
-            np.random.set_state(state["numpy"])
-            random.setstate(state["python"])
+        """Restore the random state of a resumed run."""
+        if self._random_state is not None:
+            restore_random_state(self._random_state)
             self._random_state = None
 
 

@@ -108,7 +108,7 @@ def test_a_checkpoint_holds_the_adapter_and_never_the_base(tunes, tmp_path):
     values = sum(weight.numel() for weight in run.weights().values())
     assert (saved / "adapter" / "adapter_model.safetensors").stat().st_size < 4 * values + 10_000
     assert len(state["optimizer_states"][0]["state"]) == len(trainable)
-    assert {"random_state", "lr_schedulers", "loops", "callbacks"} <= set(state)
+    assert {"random_states", "lr_schedulers", "loops", "callbacks"} <= set(state)
     assert sorted(path.name for path in saved.iterdir()) == ["adapter", "checkpoint.json", "state.ckpt"]
 
 
