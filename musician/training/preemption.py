@@ -83,7 +83,9 @@ class Preemption(Callback):
             raise SystemExit(0)
         number = signal.Signals(self._signal or signal.SIGTERM)
         saved = [str(checkpoints.directory / "last") for checkpoints in _writers(trainer)]
-        where = f"saved in {', '.join(saved)}; ckpt_path= continues" if saved else "callbacks.checkpoints is off: not saved"
+        where = (
+            f"saved in {', '.join(saved)}; ckpt_path= continues" if saved else "callbacks.checkpoints is off: not saved"
+        )
         show_line(f"{number.name}: stopped after step {trainer.global_step}, {where}", keep=True)
         if not saved:
             raise SystemExit(128 + number)

@@ -61,20 +61,28 @@ def read_record(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def changed_science(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What would change the weights, as `key: before -> now`; hardware, output, loggers and benchmarks do not count."""
-    return [
+    """What would change the weights, as `key: before -> now`; hardware, output, loggers and benchmarks do not count.
+
+    A value that others take over is named once, where it is set.
+    """
+    lines = [
         line
         for node, free in SCIENCE.items()
         for line in _differences(before.get(node, _ABSENT), now.get(node, _ABSENT), node, [f"{node}.{f}" for f in free])
     ]
+    named: dict[tuple[str, str], str] = {}
+    for line in lines:
+        path, _, values = line.partition(": ")
+        named.setdefault((path.rpartition(".")[2], values), line)
+    return list(named.values())
 
 
 def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], allowed: bool) -> str | None:
     """Refuse to continue a run with other science.
 
     Args:
-        before: `config` and facts of the run that continues, from its record.
-        now: those of this job.
+        before: the record of the run that continues.
+        now: `config` or facts of this job; what is not there is not compared.
         allowed: the user wants the changes.
 
     Returns:
@@ -83,7 +91,7 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], allowed: 
     Raises:
         UserError: naming them.
     """
-    changes = changed_science(before["config"], now["config"])
+    changes = changed_science(before["config"], now["config"]) if "config" in now else []
     changes += [line for fact in FACTS if fact in now for line in _differences(before.get(fact), now[fact], fact, [])]
     if not changes:
         return None
