@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from musician.atomic import point, publish
 from musician.errors import UserError
 from musician.model.checkpoint import describe, save_weights
+from musician.training.nonfinite import require_finite
 
 
 class Checkpoints(Checkpoint):
@@ -106,11 +107,12 @@ class Checkpoints(Checkpoint):
             before_evaluation: the epoch's metrics are not known yet; a second call for the step adds them.
 
         Raises:
-            UserError: the disk is full or was taken away; earlier checkpoints are untouched.
+            UserError: the weights are not finite; the disk is full or was taken away; earlier checkpoints are untouched.
         """
         step = trainer.global_step
         if (step, before_evaluation) == self._last_saved or step == 0:
             return
+        require_finite(module, module.last_batch)
         self._last_saved, self._saving = (step, before_evaluation), True
         target = self.directory / f"step-{step:06d}"
         partial = target.with_name(f".{target.name}.partial")

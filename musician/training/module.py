@@ -15,6 +15,7 @@ from musician.model.loss import IGNORED, summed_nll
 from musician.model.network import hidden_states, output_head
 from musician.model.schedule import Schedule
 from musician.training.evaluation import exchange_objects
+from musician.training.nonfinite import NonFinite, require_finite
 from musician.training.randomness import random_state, restore_random_state
 
 
@@ -29,13 +30,18 @@ class CausalLMModule(lightning.LightningModule):
         network: a causal LM, with or without LoRA.
         optimizer: builds the optimiser from the network.
         schedule: share of the peak learning rate at each step.
+        nonfinite: what happens when a loss or gradient is not finite; None stops.
     """
 
     #: What a step trains on, for the run record.
     objective = "next token"
 
     def __init__(
-        self, network: nn.Module, optimizer: Callable[[nn.Module], torch.optim.Optimizer], schedule: Schedule
+        self,
+        network: nn.Module,
+        optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        schedule: Schedule,
+        nonfinite: NonFinite | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -43,6 +49,10 @@ class CausalLMModule(lightning.LightningModule):
         self._optimizer = optimizer
         self._schedule = schedule
         self._validation = [0.0, 0.0]
+        self.nonfinite = nonfinite or NonFinite()
+        #: The micro-batch that was trained on last.
+        self.last_batch: Batch | None = None
+        self._batch_idx = 0
         self._random_state: dict[str, Any] | None = None
 
     def forward(self, batch: Batch) -> Tensor:
@@ -53,13 +63,19 @@ class CausalLMModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Share of this micro-batch in the mean loss of its global batch, times what Lightning and ZeRO divide by."""
         share = self(batch) / max(1, batch["supervised_in_global_batch"])
-        if not torch.isfinite(share):
-            raise UserError(
-                f"loss is {share.item()} at step {self.global_step}, rank {self.global_rank}, micro-batch {batch_idx}: "
-                "lower optimizer.lr, or use a precision with more range; the last checkpoint is untouched"
-            )
+        share = self.nonfinite.guard_loss(self, batch, batch_idx, share)
+        self.last_batch, self._batch_idx = batch, batch_idx
         divided_by = self.trainer.accumulate_grad_batches * self.trainer.world_size
         return {"loss": share * divided_by, "share": share.detach()}
+
+    def on_after_backward(self) -> None:
+        """Check the gradients; under fp16's loss scaling an overflow is expected and its step left out anyway."""
+        if self.last_batch is not None and not hasattr(self.trainer.strategy.precision_plugin, "scaler"):
+            self.nonfinite.guard_gradient(self, self.last_batch, self._batch_idx)
+
+    def on_train_end(self) -> None:
+        """Never end well with weights that are not finite."""
+        require_finite(self, self.last_batch)
 
     def on_validation_epoch_start(self) -> None:
         """Begin a new sum."""
@@ -97,10 +113,12 @@ class CausalLMModule(lightning.LightningModule):
 
         DeepSpeed keeps one copy of what Lightning saves, that of rank 0, and each rank has drawn differently.
         """
+        checkpoint["nonfinite_skipped"] = self.nonfinite.skipped
         checkpoint["random_states"] = exchange_objects(random_state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the random state until training starts: building the run draws from it."""
+        self.nonfinite.skipped = checkpoint.get("nonfinite_skipped", 0)
         states = checkpoint.get("random_states") or [None]
         self._random_state = states[self.global_rank % len(states)]
 
