@@ -107,7 +107,7 @@ class Checkpoints(Checkpoint):
             before_evaluation: the epoch's metrics are not known yet; a second call for the step adds them.
 
         Raises:
-            UserError: the weights are not finite; the disk is full or was taken away; earlier checkpoints are untouched.
+            UserError: the weights are not finite, or the disk is full or was taken away; earlier checkpoints stay.
         """
         step = trainer.global_step
         if (step, before_evaluation) == self._last_saved or step == 0:

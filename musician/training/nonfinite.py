@@ -98,7 +98,9 @@ def stop(module: lightning.LightningModule, message: str) -> None:
 def place(module: lightning.LightningModule, batch: Batch, batch_idx: int) -> str:
     """Where a micro-batch belongs, and the text of its first row, shortened."""
     micro = batch_idx % module.trainer.accumulate_grad_batches
-    return f"at step {module.global_step}, rank {module.global_rank}, micro-batch {micro} (sample {sample(module, batch)})"
+    return (
+        f"at step {module.global_step}, rank {module.global_rank}, micro-batch {micro} (sample {sample(module, batch)})"
+    )
 
 
 def sample(module: lightning.LightningModule, batch: Batch, shown: int = SHOWN) -> str:

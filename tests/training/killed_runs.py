@@ -1,8 +1,8 @@
 """Kills training with SIGKILL at random moments until it has ended, again and again; started by test_killed_runs.py.
 
 A process of `musician.train` spends some ten CPU-seconds on imports. This one imports everything once and forks a child
-for each start, which runs the door as `python -m musician.train` would; with two ranks it forks both, and gives them the
-variables that a launcher gives. It computes nothing itself: a fork after a backward pass would break autograd.
+for each start, which runs the door as `python -m musician.train` would; with two ranks it forks both, and gives them
+the variables that a launcher gives. It computes nothing itself: a fork after a backward pass would break autograd.
 """
 
 import importlib
@@ -22,7 +22,14 @@ OVERRIDES = (
     *("lora.lora_dropout=0.1", "trainer.max_epochs=2", "callbacks.checkpoints.every_n_steps=1", "lora.r=2"),
 )
 LIBRARIES = ("deepspeed", "peft", "datasets", "transformers", "music21", "pytorch_lightning.loggers")
-PARTS = ("assembly", "training.module", "training.record", "training.resume", "training.strategy", "training.datamodule")
+PARTS = (
+    "assembly",
+    "training.module",
+    "training.record",
+    "training.resume",
+    "training.strategy",
+    "training.datamodule",
+)
 
 
 def start(folder, name, world_size):
@@ -43,7 +50,12 @@ def fork(folder, name, rank, world_size, port):
         os.dup2(log, 1)
         os.dup2(log, 2)
         if world_size > 1:
-            os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            os.environ |= {
+                "LOCAL_RANK": str(rank),
+                "NODE_RANK": "0",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            }
         places = [f"hydra.run.dir={folder / name}", f"data.root={folder / 'data'}", "ckpt_path=auto"]
         machine = ["hardware=cpu_2proc"] if world_size == 2 else []
         sys.argv = ["musician.train", *OVERRIDES, *machine, *places]
@@ -66,7 +78,9 @@ def cpu_seconds(pid):
 def wait(pids):
     """Exit codes and CPU-seconds of processes that end by themselves."""
     ended = [os.wait4(pid, 0) for pid in pids]
-    return [os.waitstatus_to_exitcode(status) for _, status, _ in ended], max(u.ru_utime + u.ru_stime for *_, u in ended)
+    return [os.waitstatus_to_exitcode(status) for _, status, _ in ended], max(
+        u.ru_utime + u.ru_stime for *_, u in ended
+    )
 
 
 def kill_when(pids, is_time):

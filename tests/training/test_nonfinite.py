@@ -63,7 +63,9 @@ def test_the_place_the_sample_and_the_layer_are_named(tunes, tmp_path):
 
 
 def test_a_gradient_is_named_too(tunes):
-    with pytest.raises(UserError, match=r"gradient is not finite at step 2, rank 0, micro-batch 1 .*layers\.1\.self_attn"):
+    with pytest.raises(
+        UserError, match=r"gradient is not finite at step 2, rank 0, micro-batch 1 .*layers\.1\.self_attn"
+    ):
         run(tunes, None, Poison(LAYER, 9, backward=True))
 
 
