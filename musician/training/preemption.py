@@ -82,11 +82,12 @@ class Preemption(Callback):
         if not trainer.is_global_zero:
             raise SystemExit(0)
         number = signal.Signals(self._signal or signal.SIGTERM)
+        name = number.name if self._signal else "a signal to another rank"
         saved = [str(checkpoints.directory / "last") for checkpoints in _writers(trainer)]
         where = (
             f"saved in {', '.join(saved)}; ckpt_path= continues" if saved else "callbacks.checkpoints is off: not saved"
         )
-        show_line(f"{number.name}: stopped after step {trainer.global_step}, {where}", keep=True)
+        show_line(f"{name}: stopped after step {trainer.global_step}, {where}", keep=True)
         if not saved:
             raise SystemExit(128 + number)
         raise SystemExit(130 if number == signal.SIGINT else REQUEUE)
