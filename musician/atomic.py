@@ -48,6 +48,12 @@ def publish(partial: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def standing(target: Path) -> Path:
+    """Where the content of a published directory is: under its name, or aside if `publish` was killed replacing it."""
+    old = target.with_name(f".{target.name}.old")
+    return old if old.is_dir() and not target.exists() else target
+
+
 def publish_first(partial: Path, target: Path, mark: str) -> None:
     """Give a filled directory its name unless another process was first, whose content is the same.
 

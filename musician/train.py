@@ -5,95 +5,89 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from musician.assembly import Job, build_job, build_trainer, check_hardware, describe
 from musician.launch import build_selected, door, is_child_rank, pin_ranks, save_job
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
-    from musician.training.datamodule import TokenDataModule
+    from musician.hardware import Hardware
+    from musician.training.record import RunDirectory
 
 
 @door("train")
 def main(cfg: DictConfig) -> float | None:
     """Check, build, fit; return the metric that a sweep minimises."""
-    hardware = instantiate(cfg.hardware, _convert_="all")
-    hardware.check()
-    accumulation = hardware.accumulation_steps(cfg.global_batch_size)
+    hardware = check_hardware(cfg)
 
     from musician.training.record import RunDirectory
+    from musician.training.resume import find_state, read_record
 
     if Path(cfg.model.name_or_path).is_dir():
         cfg.model.name_or_path = str(Path(cfg.model.name_or_path).resolve())  # a checkpoint remembers it
-    resume = resolve_resume(cfg.ckpt_path)
+    resume = find_state(cfg.ckpt_path, cfg.output_dir)
+    before = read_record(resume) if resume is not None else None
+    check_resume(cfg, before, {"config": OmegaConf.to_container(cfg, resolve=True)})
     if resume is not None:
         from musician.training.strategy import check_layout
 
-        check_layout(Path(resume), OmegaConf.select(cfg, "hardware.strategy.stage"), hardware.world_size)
-    run = None if is_child_rank() else RunDirectory(cfg.output_dir, resume=resume is not None)
+        check_layout(resume / "state.ckpt", OmegaConf.select(cfg, "hardware.strategy.stage"), hardware.world_size)
+    run = None if is_child_rank() else RunDirectory(cfg.output_dir, resume=cfg.ckpt_path is not None)
     try:
-        return fit(cfg, hardware, accumulation, resume, run)
+        return fit(cfg, hardware, resume, before, run)
     finally:
         if run is not None:
             run.release()
 
 
-def fit(cfg: DictConfig, hardware: Any, accumulation: int, resume: Any, run: Any) -> float | None:
+def fit(
+    cfg: DictConfig, hardware: Hardware, resume: Path | None, before: dict[str, Any] | None, run: RunDirectory | None
+) -> float | None:
     """Build the parts from their nodes and train."""
-    from pytorch_lightning import seed_everything
-
-    from musician.model.lora import attach_lora, count_parameters
-    from musician.model.network import check_vocabulary
-
-    seed_everything(cfg.seed, workers=True, verbose=False)
     pin_ranks("musician.train")
-
-    tokenizer = instantiate(cfg.model.tokenizer)
-    renderer = instantiate(cfg.model.renderer, tokenizer=tokenizer)
-    datamodule = instantiate(cfg.data, renderer=renderer)
-    datamodule.schedule_work(
-        cfg.global_batch_size, hardware.micro_batch_size, hardware.workers_per_rank, hardware.accelerator == "gpu"
-    )
-    datamodule.setup()
     benchmarks = build_selected(cfg.get("benchmark") or {})
-
-    network = instantiate(cfg.model.network)
-    check_vocabulary(network, tokenizer)
-    network = attach_lora(network, build_selected({"lora": cfg.get("lora") or {}}).get("lora"))
-    module = instantiate(cfg.module, network=network, optimizer=instantiate(cfg.optimizer))
-    facts = describe(cfg, renderer, datamodule)
-    trainer = instantiate(
-        cfg.trainer,
-        accumulate_grad_batches=accumulation,
-        callbacks=build_callbacks(cfg, benchmarks, renderer, facts),
-        logger=list(build_selected(cfg.get("logger") or {}).values()),
-    )
+    job = build_job(cfg, hardware)
+    facts = describe(cfg, job)
+    check_resume(cfg, before, facts)
+    loggers = list(build_selected(cfg.get("logger") or {}).values())
+    trainer = build_trainer(cfg, job, build_callbacks(cfg, benchmarks, job.renderer, facts), loggers)
     if run is not None:
-        save_job(run.path)
-        OmegaConf.save(cfg, run.path / ".hydra" / "config.yaml")
-        config = OmegaConf.to_container(cfg, resolve=True)
-        record = run.record(config=config, overrides=list(hydra_overrides()), **facts)
-        say(f"run: {run.path}")
-        say("trainable weights: {:,} of {:,}".format(*count_parameters(network)))
-        for logger in trainer.loggers:
-            logger.log_hyperparams(record)
-
+        record(cfg, run, job, facts, trainer.loggers, resume)
     if cfg.validate_at_start and resume is None:
-        validate_at_start(trainer, module, datamodule)
-    trainer.fit(module, datamodule, ckpt_path=resume, weights_only=False)
+        validate_at_start(trainer, job.module, job.datamodule)
+    state = None if resume is None else str(resume / "state.ckpt")
+    trainer.fit(job.module, job.datamodule, ckpt_path=state, weights_only=False)
     return finish(trainer, cfg.objective)
 
 
-def resolve_resume(ckpt_path: str | None) -> str | None:
-    """Lightning's state file of the checkpoint that a user means; the last one of a run directory."""
-    if ckpt_path is None:
-        return None
-    from musician.model.checkpoint import resolve_checkpoint
+def check_resume(cfg: DictConfig, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
+    """Refuse other science than that of the run that continues, or say that it was asked for."""
+    from musician.training.resume import check_unchanged
 
-    last = Path(ckpt_path).expanduser() / "checkpoints" / "last"
-    return str(resolve_checkpoint(last if last.exists() else ckpt_path) / "state.ckpt")
+    changes = None if before is None else check_unchanged(before, now, cfg.allow_changed_config)
+    if changes:
+        say(f"continues with another config: {changes}")
+
+
+def record(
+    cfg: DictConfig, run: RunDirectory, job: Job, facts: dict[str, Any], loggers: list[Any], resume: Path | None
+) -> None:
+    """Write down how the run came about, and say where."""
+    from musician.model.lora import count_parameters
+
+    save_job(run.path)
+    OmegaConf.save(cfg, run.path / ".hydra" / "config.yaml")
+    config = OmegaConf.to_container(cfg, resolve=True)
+    resumed = None if resume is None else str(resume)
+    content = run.record(config=config, overrides=list(hydra_overrides()), resumed_from=resumed, **facts)
+    say(f"run: {run.path}")
+    if resume is not None:
+        say(f"continues: {resume}")
+    say("trainable weights: {:,} of {:,}".format(*count_parameters(job.module.network)))
+    for logger in loggers:
+        logger.log_hyperparams(content)
 
 
 def build_callbacks(cfg: DictConfig, benchmarks: dict[str, Any], renderer: Any, facts: dict[str, Any]) -> list[Any]:
@@ -104,24 +98,6 @@ def build_callbacks(cfg: DictConfig, benchmarks: dict[str, Any], renderer: Any, 
     }
     callbacks = build_selected(cfg.get("callbacks") or {})
     return [callback(**known[name]) if name in known else callback for name, callback in callbacks.items()]
-
-
-def describe(cfg: DictConfig, renderer: Any, datamodule: TokenDataModule) -> dict[str, Any]:
-    """Facts that the run record and every checkpoint carry."""
-    from musician.data.canary import canaries
-    from musician.data.tokenizer import tokenizer_hash
-
-    return {
-        "name": cfg.name,
-        "recipe": cfg.recipe.name,
-        "base_model": cfg.model.name_or_path,
-        "model": OmegaConf.to_container(cfg.model, resolve=True),
-        "data_key": datamodule.data.key,
-        "data_path": str(datamodule.data.directory),
-        "tokenizer_hash": tokenizer_hash(renderer.tokenizer),
-        "template": renderer.template.name,
-        "canaries": canaries(renderer),
-    }
 
 
 def validate_at_start(trainer: Trainer, module: Any, datamodule: Any) -> None:
@@ -135,7 +111,8 @@ def finish(trainer: Trainer, objective: str | None) -> float | None:
     """Say how the run ended; return the objective's last value."""
     metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
     if trainer.is_global_zero:
-        say(f"finished at step {trainer.global_step}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if not name.startswith("eval/"))
+        say(f"finished at step {trainer.global_step}: {shown}")
     return metrics.get(objective) if objective else None
 
 

@@ -45,8 +45,11 @@ class EpochLoader:
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration follows; a new one begins at its first step."""
-        if epoch != self._epoch:
+        """Choose the epoch whose order the next iteration follows; a new one begins at its first step.
+
+        Never goes back: a run resumed at the end of an epoch names that epoch again, while its position is the next.
+        """
+        if epoch > self._epoch:
             self._epoch, self._first_step, self._handed_out = epoch, 0, 0
 
     def __len__(self) -> int:

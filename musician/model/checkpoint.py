@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import nn
 
+from musician.atomic import standing
 from musician.errors import UserError
 
 DESCRIPTION = "checkpoint.json"
@@ -53,8 +54,9 @@ def resolve_checkpoint(path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     for candidate in (path, path / "best", path / "last", path / "checkpoints" / "best", path / "checkpoints" / "last"):
-        if (candidate / DESCRIPTION).is_file():
-            return candidate.resolve()
+        found = standing(candidate.resolve())
+        if (found / DESCRIPTION).is_file():
+            return found
     raise UserError(
         f"checkpoint {path}: no checkpoint here (looked for {DESCRIPTION}, checkpoints/best, checkpoints/last)"
     )

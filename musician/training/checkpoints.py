@@ -14,13 +14,15 @@ from musician.errors import UserError
 from musician.model.checkpoint import describe, save_weights
 from musician.model.lora import trainable_parameters
 from musician.model.network import gathered
+from musician.training.nonfinite import require_finite
 
 
 class Checkpoints(Checkpoint):
     """Writes a checkpoint at each epoch end and every `every_n_steps`; keeps the newest few and the best.
 
     Each appears under its name only when it is whole; `last` and `best` are links. A process killed at any moment
-    leaves the previous checkpoint as it was.
+    leaves the previous checkpoint as it was. The last step of an epoch is written before its validation, so that a kill
+    while it is evaluated costs the evaluation only, and again with what was found.
 
     Args:
         directory: folder of the checkpoints.
@@ -52,7 +54,8 @@ class Checkpoints(Checkpoint):
         self.monitor = monitor
         self.mode = mode
         self.best_value: float | None = None
-        self._last_saved = -1
+        self._last_saved = (-1, False)
+        self._saving = False
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
         """Save every so many optimiser steps; the end of an epoch waits for its validation."""
@@ -61,6 +64,11 @@ class Checkpoints(Checkpoint):
         at_boundary = (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if self.every_n_steps and at_boundary and trainer.global_step % self.every_n_steps == 0:
             self.save(trainer, pl_module)
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Save the last step of an epoch before it is evaluated, which may take long."""
+        if trainer.state.fn == "fit" and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self.save(trainer, pl_module, before_evaluation=True)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Save when an epoch, its validation and its benchmarks are done."""
@@ -78,19 +86,39 @@ class Checkpoints(Checkpoint):
         """Restore the best value of a resumed run."""
         self.best_value = state_dict["best_value"]
 
-    def save(self, trainer: lightning.Trainer, module: Any) -> None:
+    def on_save_checkpoint(self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Make a state saved before the evaluation of an epoch continue with it.
+
+        Lightning takes an epoch whose batches are done for evaluated, unless a batch of its validation had begun.
+        """
+        if trainer.validating:
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            for count in (progress["total"], progress["current"]):
+                count.update(ready=1, started=1, processed=0, completed=0)
+
+    def holds(self, step: int) -> bool:
+        """Whether the newest checkpoint is whole and of this step."""
+        return self._last_saved[0] == step and not self._saving
+
+    def save(self, trainer: lightning.Trainer, module: Any, before_evaluation: bool = False) -> None:
         """Write one checkpoint; a collective call: every rank takes part.
 
+        Args:
+            trainer: whose state it is.
+            module: holds the network.
+            before_evaluation: the epoch's metrics are not known yet; a second call for the step adds them.
+
         Raises:
-            UserError: the disk is full or was taken away; earlier checkpoints are untouched.
+            UserError: the weights are not finite, or the disk is full or was taken away; earlier checkpoints stay.
         """
         step = trainer.global_step
-        if step == self._last_saved or step == 0:
+        if (step, before_evaluation) == self._last_saved or step == 0:
             return
-        self._last_saved = step
+        require_finite(module, module.last_batch)
+        self._last_saved, self._saving = (step, before_evaluation), True
         target = self.directory / f"step-{step:06d}"
         partial = target.with_name(f".{target.name}.partial")
-        value = self._monitored(trainer)
+        value = None if before_evaluation else self._monitored(trainer)
         improved = self._is_better(value)
         if improved:
             self.best_value = value
@@ -105,10 +133,7 @@ class Checkpoints(Checkpoint):
                 if trainer.is_global_zero:
                     save_weights(module.network, self.tokenizer, partial)
             if trainer.is_global_zero:
-                metrics = {name: float(metric) for name, metric in trainer.callback_metrics.items()}
-                describe(
-                    partial, {**self.description, "step": step, "epoch": trainer.current_epoch, "metrics": metrics}
-                )
+                describe(partial, {**self.description, **_facts(trainer, before_evaluation)})
                 publish(partial, target)
                 point(self.directory / "last", target)
                 if improved or not (self.directory / "best").exists():
@@ -119,6 +144,7 @@ class Checkpoints(Checkpoint):
             raise UserError(
                 f"checkpoint {target}: cannot be written ({error}); earlier ones are whole: free the disk and resume"
             ) from error
+        self._saving = False
 
     def _monitored(self, trainer: lightning.Trainer) -> float | None:
         if self.monitor is None or self.monitor not in trainer.callback_metrics:
@@ -139,3 +165,11 @@ class Checkpoints(Checkpoint):
         for old in saved[: -self.keep]:
             if old.resolve() not in linked:
                 shutil.rmtree(old)
+
+
+def _facts(trainer: lightning.Trainer, before_evaluation: bool) -> dict[str, Any]:
+    """Where training stands; before an evaluation its metrics are those of an earlier step."""
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if before_evaluation:
+        metrics = {name: value for name, value in metrics.items() if name.startswith("train/")}
+    return {"step": trainer.global_step, "epoch": trainer.current_epoch, "metrics": metrics}

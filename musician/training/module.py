@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor, nn
@@ -16,6 +14,9 @@ from musician.errors import UserError
 from musician.model.loss import IGNORED, summed_nll
 from musician.model.network import hidden_states, output_head
 from musician.model.schedule import Schedule
+from musician.training.evaluation import exchange_objects
+from musician.training.nonfinite import NonFinite, require_finite
+from musician.training.randomness import random_state, restore_random_state
 
 
 class CausalLMModule(lightning.LightningModule):
@@ -29,13 +30,18 @@ class CausalLMModule(lightning.LightningModule):
         network: a causal LM, with or without LoRA.
         optimizer: builds the optimiser from the network.
         schedule: share of the peak learning rate at each step.
+        nonfinite: what happens when a loss or gradient is not finite; None stops.
     """
 
     #: What a step trains on, for the run record.
     objective = "next token"
 
     def __init__(
-        self, network: nn.Module, optimizer: Callable[[nn.Module], torch.optim.Optimizer], schedule: Schedule
+        self,
+        network: nn.Module,
+        optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        schedule: Schedule,
+        nonfinite: NonFinite | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -43,7 +49,11 @@ class CausalLMModule(lightning.LightningModule):
         self._optimizer = optimizer
         self._schedule = schedule
         self._validation = [0.0, 0.0]
-        self._val_losses: list[Tensor] = []
+        self.nonfinite = nonfinite or NonFinite()
+        #: The micro-batch that was trained on last.
+        self.last_batch: Batch | None = None
+        self._batch_idx = 0
+        self._random_state: dict[str, Any] | None = None
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the negative log-likelihoods of the supervised tokens of a micro-batch, in nats."""
@@ -53,13 +63,19 @@ class CausalLMModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Share of this micro-batch in the mean loss of its global batch, times what Lightning and ZeRO divide by."""
         share = self(batch) / max(1, batch["supervised_in_global_batch"])
-        if not torch.isfinite(share):
-            raise UserError(
-                f"loss is {share.item()} at step {self.global_step}, rank {self.global_rank}, micro-batch {batch_idx}: "
-                "lower optimizer.lr, or use a precision with more range; the last checkpoint is untouched"
-            )
+        share = self.nonfinite.guard_loss(self, batch, batch_idx, share)
+        self.last_batch, self._batch_idx = batch, batch_idx
         divided_by = self.trainer.accumulate_grad_batches * self.trainer.world_size
         return {"loss": share * divided_by, "share": share.detach()}
+
+    def on_after_backward(self) -> None:
+        """Check the gradients; under fp16's loss scaling an overflow is expected and its step left out anyway."""
+        if self.last_batch is not None and not hasattr(self.trainer.strategy.precision_plugin, "scaler"):
+            self.nonfinite.guard_gradient(self, self.last_batch, self._batch_idx)
+
+    def on_train_end(self) -> None:
+        """Never end well with weights that are not finite."""
+        require_finite(self, self.last_batch)
 
     def on_validation_epoch_start(self) -> None:
         """Begin a new sum."""
@@ -99,27 +115,23 @@ class CausalLMModule(lightning.LightningModule):
         return {name: value for name, value in state.items() if name in kept}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the state of every random generator, so that a resumed run draws the same dropout."""
-        checkpoint["random_state"] = {
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "numpy": np.random.get_state(),
-            "python": random.getstate(),
-        }
+        """Add the random state of every rank, so that a resumed run draws the same dropout; a collective call.
+
+        DeepSpeed keeps one copy of what Lightning saves, that of rank 0, and each rank has drawn differently.
+        """
+        checkpoint["nonfinite_skipped"] = self.nonfinite.skipped
+        checkpoint["random_states"] = exchange_objects(random_state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random states until training starts: building the run draws from them."""
-        self._random_state = checkpoint.get("random_state")
+        """Keep the random state until training starts: building the run draws from it."""
+        self.nonfinite.skipped = checkpoint.get("nonfinite_skipped", 0)
+        states = checkpoint.get("random_states") or [None]
+        self._random_state = states[self.global_rank % len(states)]
 
     def on_train_start(self) -> None:
-        """Restore the random states of a resumed run."""
-        state = getattr(self, "_random_state", None)
-        if state:
-            torch.set_rng_state(state["torch"])
-            if state["cuda"]:
-                torch.cuda.set_rng_state_all(state["cuda"])
-            np.random.set_state(state["numpy"])
-            random.setstate(state["python"])
+        """Restore the random state of a resumed run."""
+        if self._random_state is not None:
+            restore_random_state(self._random_state)
             self._random_state = None
 
 

@@ -144,12 +144,13 @@ def fit(
     every_n_steps=None,
     keep=1,
     monitor="val/loss",
+    nonfinite=None,
     **trainer_options,
 ):
     """Train the toy as the door does; checkpoints go to `folder` where there is one."""
     torch.manual_seed(seed)
     datamodule, log = data(tunes, micro, batch, rows), Remember()
-    module = PretrainModule(adapted() if network is None else network, optimizer, schedule)
+    module = PretrainModule(adapted() if network is None else network, optimizer, schedule, nonfinite)
     torch.manual_seed(seed)
     callbacks = [StepMetrics(), *callbacks]
     if folder is not None:
