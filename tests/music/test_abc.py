@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musician.music.abc import Tune, count_notes, parse_tune, split_tunes
+from musician.music.abc import Tune, parse_tune, split_tunes
+from musician.music.extract import count_notes
 from musician.music.key import parse_key
 from musician.music.meter import Meter, default_unit, parse_meter
 
