@@ -41,7 +41,7 @@ class BodyReader:
                 voice.propagate = found[1]
 
     def shift(self, value: str) -> None:
-        """Obey `octave=` in the `K:` field of the header."""
+        """Obey what moves octaves in the `K:` field of the header."""
         self._voice.octave = octave_shift(value)
 
     def read(self, lines: Iterable[tuple[int, int]]) -> None:
@@ -111,7 +111,7 @@ class BodyReader:
         voice = self._voice
         if name == "K":
             voice.key = parse_key(value, voice.key)
-            voice.octave = octave_shift(value) if "octave=" in value else voice.octave
+            voice.octave = octave_shift(value) or voice.octave
         elif name == "M":
             voice.meter = parse_meter(value)
         elif name == "L":
@@ -133,8 +133,7 @@ class BodyReader:
             voice.part, voice.octave = first.part, first.octave
             self._voices[name] = voice
         self._voice = self._voices.get(name, self._voice)
-        if "octave=" in value:
-            self._voice.octave = octave_shift(value)
+        self._voice.octave = octave_shift(value) or self._voice.octave
 
     def _head(self, found: re.Match[str], duration: Fraction, tie: bool) -> Head:
         midi, place, alter = self._voice.pitch(found["accidental"], found["letter"], found["marks"])

@@ -11,8 +11,8 @@ from functools import cache
 
 from musician.music.meter import FINEST, number
 
-BODY_FIELD = re.compile(r"([H-Wh-wYy+]):(?![|:])(.*)", re.ASCII | re.DOTALL)
-"""A field line among the music; the letters of notes and rests are left out, so `d:|` is music."""
+BODY_FIELD = re.compile(r"([H-Wh-wYy+]|[A-GXZ](?=:[^|:\]]*[A-Za-z0-9])):(?!\s*[|:])(.*)", re.ASCII | re.DOTALL)
+"""A field line among the music. Capitals that are notes and rests need words after them, so `A:|B` is music."""
 
 _LENGTH = r"[0-9]*/*[0-9]*"
 _HEAD = rf"(?P<accidental>\^\^?|__?|=)?(?P<letter>[A-Ga-g])(?P<marks>[',]*)(?P<length>{_LENGTH})(?P<tie>-?)"

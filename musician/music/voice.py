@@ -196,6 +196,10 @@ def _note(head: Head, duration: Fraction, onset: Fraction, tie: bool, stacked: b
 
 
 def octave_shift(value: str) -> int:
-    """Return the octaves that `octave=-1` in a `K:` or `V:` field moves the written notes by."""
-    found = re.search(r"(?:^|\s)octave=([+-]?[0-9])(?![0-9])", value[:200], re.ASCII)
-    return int(found[1]) if found else 0
+    """Return the octaves that a `K:` or `V:` field moves the written notes by: `octave=-1`, or a clef's `+8` or `-8`.
+
+    A clef alone moves none (ABC standard 2.1, 4.6).
+    """
+    given = re.search(r"(?:^|\s)octave=([+-]?[0-9])(?![0-9])", value[:200], re.ASCII)
+    marked = re.search(r"(?:^|\s|[a-z][1-5]?)([+-])8(?:va)?(?:\s|$)", value[:200], re.ASCII)
+    return (int(given[1]) if given else 0) + (int(marked[1] + "1") if marked else 0)
