@@ -178,7 +178,9 @@ class BodyReader:
         voice.add(
             time,
             [
-                self._head(each, time if length == lengths[0] else time * length / lengths[0], tied or bool(each["tie"]))
+                self._head(
+                    each, time if length == lengths[0] else time * length / lengths[0], tied or bool(each["tie"])
+                )
                 for each, length in zip(inner, lengths, strict=True)
             ],
         )

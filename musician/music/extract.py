@@ -16,9 +16,9 @@ _KEY_VALUE = re.compile(
 _FIELD_LINE = re.compile(r"[A-Za-z+]:(?![|:])", re.ASCII)
 _STARTS = re.compile(r"(?:^|(?<=[\s`>\"']))X:[ \t]*[0-9]", re.ASCII | re.MULTILINE)
 _FRAGMENT = re.compile(r"^(?:[LMK]:[ \t]*[A-G0-9nCH]|.*\|)", re.ASCII | re.MULTILINE)
-_STOPS = re.compile(r"</?s>|<\|[a-z_]+\|>|```")
+_STOPS = re.compile(r"</?s>|<\|[a-z_]+\|>|^[ \t]*```", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z]{2,}")
-_BARE = re.compile(r"[A-Za-z\s.,'()!?\"-]*", re.ASCII)
+_BARE = re.compile(r"[A-Za-z\s.,:;'()!?\"-]*", re.ASCII)
 _PLAIN = frozenset("ABCDEFGabcdefgzx ,'()")
 """What a line of bare letters holds that is music because a `K:` field stands above it."""
 _MOST_UNREAD = 0.1
@@ -87,8 +87,12 @@ def is_music(line: str) -> bool:
         notes += kind in ("note", "chord", "rest")
         quoted += size if kind == "quoted" else 0
         letters += kind == "decoration" and size == 1 and found[0].isalpha()
-    strange = unread + letters > max(_MOST_UNREAD * signs, 1 if signs > 8 else 0) or quoted > _MOST_QUOTED * notes
-    return notes > 0 and not strange and not _wordy(code)
+    drawn = "|" in code or code.rstrip().endswith("\\")
+    strange = unread + max(0, letters - notes // 2 if drawn else letters)
+    allowed = max(_MOST_UNREAD * signs, 1 if signs > 8 or drawn else 0)
+    if strange > allowed or quoted > _MOST_QUOTED * notes:
+        return False
+    return notes > 0 and not _wordy(code)
 
 
 def _wordy(code: str) -> bool:

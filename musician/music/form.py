@@ -31,8 +31,8 @@ def section_bars(tune: Tune) -> list[list[Bar]]:
 def form_letters(tune: Tune) -> str:
     """Return a letter for each written section, a variation with a prime: `AB`, `AA'BA`.
 
-    A section is the same as the earlier one it is most like (the first of equals) from EDS 8, its variation from 6, else
-    new. Empty for a tune without bars or with more than 26 sections.
+    A section is the same as the earlier one it is most like (the first of equals) from EDS 8, its variation from 6,
+    else new. Empty for a tune without bars or with more than 26 sections.
     """
     sections = [_tokens(bars) for bars in section_bars(tune)]
     if not 0 < len(sections) <= MOST_SECTIONS:
@@ -68,8 +68,8 @@ def _distance(one: Sequence[str], other: Sequence[str]) -> int:
 def form_term(letters: str) -> str:
     """Return the paper's term for a form in letters; `Through Composed` where every section is new, else `Sectional`.
 
-    The paper names the terms and not all of their letters; those of the verse and chorus forms are our reading: a second
-    section that returns is the chorus.
+    The paper names the terms and not all of their letters; those of the verse and chorus forms are our reading: a
+    second section that returns is the chorus.
     """
     plain = letters.replace("'", "")
     if len(plain) > 1 and "'" in letters and len(set(plain)) == 1:

@@ -1,7 +1,7 @@
 """The signs of ABC music: what each stretch of a line below `K:` is.
 
-Written from the ABC standard 2.1. Matching takes time linear in the text: no sign runs over a line's end, and those that
-could be left open (decorations) are bounded.
+Written from the ABC standard 2.1. Matching takes time linear in the text: no sign runs over a line's end, and those
+that could be left open (decorations) are bounded.
 """
 
 import re

@@ -80,33 +80,33 @@ def _expanded(bars: Sequence[Bar]) -> list[Bar]:
     """Write out repeats and endings, in time linear in what is written out."""
     found: list[Bar] = []
     start = place = until = 0
-    turn = 1
+    turn, highest = 1, 0
     numbers: frozenset[int] = frozenset()
     while place < len(bars) and len(found) <= MOST_BARS:
         bar = bars[place]
         if bar.opening.endswith(":") and place != start:
-            start, turn, numbers = place, 1, frozenset()
+            start, turn, highest, numbers = place, 1, 0, frozenset()
         if bar.ending:
             numbers, until = endings(bar.ending), _ending_stop(bars, place)
+            highest = max(highest, *numbers, 0)
             if numbers and turn not in numbers:
                 place, numbers = until, frozenset()
                 continue
         found.append(bar)
         place += 1
-        if bar.barline.startswith(":") and turn < _passes(bars, place, numbers):
+        if bar.barline.startswith(":") and turn < _passes(bars, place, highest):
             turn, place, numbers = turn + 1, start, frozenset()
         elif bar.barline.startswith(":") or (numbers and place >= until):
-            start, turn, numbers = place, 1, frozenset()
+            start, turn, highest, numbers = place, 1, 0, frozenset()
     return found
 
 
-def _passes(bars: Sequence[Bar], place: int, numbers: frozenset[int]) -> int:
+def _passes(bars: Sequence[Bar], place: int, highest: int) -> int:
     """Return how often the section that closes before `place` is played: by its colons and its endings."""
     barline = bars[place - 1].barline
     colons = len(barline) - len(barline.lstrip(":")) if barline.strip(":") else 1
-    highest = max(numbers, default=0)
-    for _ in range(_MOST_TIMES):
-        if not numbers or place >= len(bars) or not bars[place].ending:
+    for _ in range(_MOST_TIMES if highest else 0):
+        if place >= len(bars) or not bars[place].ending:
             break
         highest = max(highest, *endings(bars[place].ending), 0)
         place = _ending_stop(bars, place)
@@ -118,6 +118,11 @@ def _ending_stop(bars: Sequence[Bar], place: int) -> int:
     while place < len(bars):
         line = bars[place].barline
         place += 1
-        if line.startswith(":") or line.endswith(":") or line in ("||", "|]") or (place < len(bars) and bars[place].ending):
+        if (
+            line.startswith(":")
+            or line.endswith(":")
+            or line in ("||", "|]")
+            or (place < len(bars) and bars[place].ending)
+        ):
             break
     return place

@@ -135,7 +135,9 @@ def strip(tune: Tune, *what: str) -> str:
     if unknown:
         raise UserError(f"cannot strip {', '.join(sorted(unknown))}; there are: {', '.join(STRIPPED)}")
     removed = list(_removed(tune, set(what)))
-    nested = [each for each in removed if any(a.start <= each.start and each.end <= a.end and a != each for a in removed)]
+    nested = [
+        each for each in removed if any(a.start <= each.start and each.end <= a.end and a != each for a in removed)
+    ]
     return apply(tune.text, (each for each in removed if each not in nested))
 
 
@@ -150,7 +152,11 @@ def _removed(tune: Tune, what: set[str]) -> Iterator[Edit]:
     for start, end in lines(tune.text, tune.body_start, len(tune.text)):
         if "lyrics" in what and tune.text.startswith(_LYRICS, start):
             yield Edit(max(0, start - 1), end, "")
-        elif "comments" in what and (code := code_end(tune.text, start, end)) < end and tune.text[start : start + 2] != "%%":
+        elif (
+            "comments" in what
+            and (code := code_end(tune.text, start, end)) < end
+            and tune.text[start : start + 2] != "%%"
+        ):
             yield Edit(code if code > start else max(0, start - 1), end, "")
 
 

@@ -107,9 +107,9 @@ def to_musicxml(tune: Tune, path: Path) -> None:
     """
     if not any(sounding(bars) for bars in tune.voices.values()):
         raise UserError("the tune has no note to write")
+    _library("music21")
     from musician.music.score import score
 
-    _library("music21")
     with TemporaryDirectory() as folder:
         written = Path(score(tune).write("musicxml", fp=str(Path(folder) / "score.musicxml")))
         path.write_bytes(written.read_bytes())

@@ -169,5 +169,3 @@ def _chord_edits(element: Element, interval: Interval) -> Iterator[Edit]:
 def _name_above(name: str, interval: Interval) -> str:
     moved = named_pitch(name).above(interval)
     return (moved if abs(moved.alter) < 2 else respelled(moved)).name
-
-

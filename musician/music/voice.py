@@ -124,7 +124,9 @@ class Voice:
 
     def set_tuplet(self, text: str) -> bool:
         """Read `p:q:r`: p notes in the time of q, for the next r; q and r default as in the standard. False if odd."""
-        count, given, notes = [number(part, 99) if part else 0 for part in text.split(":")] + [0] * (2 - text.count(":"))
+        count, given, notes = [number(part, 99) if part else 0 for part in text.split(":")] + [0] * (
+            2 - text.count(":")
+        )
         if not 2 <= count <= 9:
             return False
         time = given or _TIME_OF.get(count, 3 if self.meter and self.meter.compound else 2)
@@ -190,9 +192,7 @@ def _laid_out(events: Sequence[_Event], overlaid: bool) -> tuple[list[Note], Fra
 
 
 def _note(head: Head, duration: Fraction, onset: Fraction, tie: bool, stacked: bool) -> Note:
-    return Note(
-        head.midi, duration, tie, stacked, onset, head.place, head.alter, head.start, head.pitch_end, head.end
-    )
+    return Note(head.midi, duration, tie, stacked, onset, head.place, head.alter, head.start, head.pitch_end, head.end)
 
 
 def octave_shift(value: str) -> int:
