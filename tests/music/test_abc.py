@@ -173,7 +173,7 @@ def seconds(text: str) -> float:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_is_read_in_linear_time(name: str) -> None:
     """Four times the text takes about four times as long; what were quadratic would take sixteen times."""
-    whole = HOSTILE[name]
+    whole = HOSTILE[name][:100_000]
     for head in ("", "X:1\nK:C\n"):
         quarter = max(seconds(head + whole[: len(whole) // 4]), 0.02)
         assert seconds(head + whole) < 10 * quarter
