@@ -18,7 +18,7 @@ from musician.data.render import Rendered, Renderer
 from musician.errors import UserError
 from musician.model.loss import IGNORED, summed_nll
 from musician.model.network import gathered, hidden_states, output_head
-from musician.music.abc import count_notes
+from musician.music.extract import count_notes
 
 ENDS = (("ci95_low", -1), ("ci95_high", 1))
 

@@ -1,257 +1,243 @@
-"""The music of a tune: from the lines below `K:` to bars of notes."""
+"""The music of a tune: from the lines below `K:` to the bars of its voices."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from fractions import Fraction
-from functools import cache
-from typing import NamedTuple
 
-from musician.music.key import Key, alteration, parse_key
-from musician.music.meter import FINEST, Meter, number, parse_meter, parse_unit
+from musician.music.elements import Bar, Element
+from musician.music.key import Key, parse_key
+from musician.music.lexer import BODY_FIELD, IN_CHORD, NOTE_PARTS, TOKEN, code_end, multiple
+from musician.music.meter import Meter, parse_meter, parse_unit
+from musician.music.voice import SEMITONES, Head, Voice, octave_shift
 
-SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-BODY_FIELD = re.compile(r"([H-Wh-wYy+]):(?![|:])(.*)", re.ASCII | re.DOTALL)
-"""A field line among the music; the letters of notes and rests are left out, so `d:|` is music."""
+__all__ = ["BODY_FIELD", "NOTE_PARTS", "SEMITONES", "Bar", "BodyReader"]
 
-_LENGTH = r"[0-9]*/*[0-9]*"
-_NOTE = rf"(?:\^\^?|__?|=)?[A-Ga-g][',]*{_LENGTH}-?"
-_TOKEN = re.compile(
-    rf"""
-      (?P<note>{_NOTE})
-    | (?P<bar>\[?\|[|:\]]*|:+\|[|:\]]*|::+) (?P<number>[0-9][0-9,\-]*)?
-    | (?P<rest>[zxZX]{_LENGTH})
-    | (?P<skip>"[^"\n]*" | ![^!\s|]{{0,40}}! | \+[^+\s|]{{0,40}}\+ | \{{[^{{}}\n]*\}} | y[0-9]*)
-    | \[(?P<field>[A-Za-z]:[^\[\]\n]*)\]
-    | \[(?P<ending>[0-9][0-9,\-]*)
-    | (?P<chord>\[[^\[\]|\n]*\]{_LENGTH}-?)
-    | \((?P<tuplet>[0-9]+(?::[0-9]*){{0,2}})
-    | (?P<broken>>+|<+)
-    | (?P<tie>-)
-    | (?P<overlay>&)
-    """,
-    re.VERBOSE | re.ASCII,
-)
-NOTE_PARTS = re.compile(r"(\^\^?|__?|=)?([A-Ga-g])([',]*)([0-9]*)(/*)([0-9]*)(-?)", re.ASCII)
-_REST = re.compile(r"[zxZX]([0-9]*)(/*)([0-9]*)", re.ASCII)
-_CHORD = re.compile(r"\[([^\]]*)\]([0-9]*)(/*)([0-9]*)(-?)", re.ASCII)
-_TIME_OF = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}
-
-
-class Note(NamedTuple):
-    """One written note or rest.
-
-    `midi` is 0 to 127 (60 is ABC's `C`), None for a rest; `duration` is in whole notes; `tie` says that a tie is
-    written after it (old hands also slur with it, so it joins only to a next note of the same pitch); `stacked` that
-    it sounds with the note before and takes no time of its own (a chord's further notes, a voice overlay).
-    """
-
-    midi: int | None
-    duration: Fraction
-    tie: bool = False
-    stacked: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """The music between two bar lines.
-
-    `text` is as written; `barline` is the line that closes it, `opening` all lines since the bar before (empty at the
-    ends of the tune); `ending` the number of a volta that starts here; `meter`, `key` and `unit` those in force where
-    it closes.
-    """
-
-    text: str
-    notes: tuple[Note, ...]
-    duration: Fraction
-    opening: str
-    barline: str
-    ending: str
-    meter: Meter | None
-    key: Key
-    unit: Fraction
-
-
-@cache
-def _length(digits: str, slashes: str, divisor: str) -> Fraction:
-    """Return the multiple of the unit that a note length such as `3/2` or `//` stands for."""
-    below = number(divisor, FINEST) if slashes and divisor else 2 ** min(len(slashes), 7)
-    return Fraction(number(digits) if digits else 1, below)
-
-
-def length(digits: str, slashes: str, divisor: str) -> Fraction:
-    """As `_length`, remembering the answer for all but freakish spellings."""
-    return (_length if len(digits) + len(slashes) + len(divisor) < 5 else _length.__wrapped__)(digits, slashes, divisor)
+_PROPAGATE = re.compile(r"\s*propagate-accidentals\s+(not|octave|pitch)\b")
+_GRACES = re.compile(r"\{[^{}|]{0,200}\}")
+_MOST_VOICES = 256
+"""Further names are read as the last voice, so that no text costs unbounded memory for its voices' states."""
 
 
 class BodyReader:
-    """Reads body lines, keeping what is in force: key, meter, unit length, accidentals, ties, tuplets."""
+    """Reads the body of `text`: `elements` and `bars` in the order written, a bar where it ends.
 
-    def __init__(self, key: Key, meter: Meter | None, unit: Fraction):
-        self.key, self.meter, self.unit = key, meter, unit
+    Each voice keeps what is in force for it; music before any `V:` belongs to the voice without a name, from which
+    later voices take key, meter and unit.
+    """
+
+    def __init__(self, text: str, key: Key, meter: Meter | None, unit: Fraction):
+        self.text = text
         self.bars: list[Bar] = []
-        self._known: dict[tuple[int | None, Fraction, bool, bool], Note] = {}
-        self._ties: dict[tuple[str, int], int] = {}
-        self._tuplet, self._tuplet_left = Fraction(1), 0
-        self._lengthen: Fraction | None = None
-        self._opening = self._ending = ""
-        self._clear()
+        self.elements: list[Element] = []
+        self._voice = self._first = Voice("", key, meter, unit)
+        self._voices = {"": self._voice}
+        self._piece = 0
 
-    def read(self, lines: Iterable[str]) -> tuple[Bar, ...]:
-        """Return the bars of the lines; the last may be unclosed."""
-        for line in lines:
-            found = BODY_FIELD.match(line)
-            if found:
-                self._apply(found[1], found[2])
+    def instruct(self, value: str) -> None:
+        """Obey the one directive (`I:` or `%%`) that changes pitches: `propagate-accidentals`."""
+        found = _PROPAGATE.match(value)
+        if found:
+            for voice in self._voices.values():
+                voice.propagate = found[1]
+
+    def shift(self, value: str) -> None:
+        """Obey what moves octaves in the `K:` field of the header."""
+        self._voice.octave = octave_shift(value)
+
+    def read(self, lines: Iterable[tuple[int, int]]) -> None:
+        """Read lines given by their spans; the last bar may be unclosed."""
+        for start, end in lines:
+            if self.text.startswith("%", start):
+                self.instruct(self.text[start + 2 : min(end, start + 80)])
+                continue
+            end = code_end(self.text, start, end)
+            if BODY_FIELD.match(self.text, start, end):
+                self._field(start, end)
             else:
-                self._scan(line.partition("%")[0])
-        self._close("", "")
-        return tuple(self.bars)
+                self._scan(start, end)
+        for voice in self._voices.values():
+            self._close(voice, "", "")
 
-    def _clear(self) -> None:
-        self._notes: list[Note] = []
-        self._text: list[str] = []
-        self._accidentals: dict[str, int] = {}
-        self._overlay = False
-        self._last = 0
-
-    def _scan(self, line: str) -> None:
-        """Read one line of music; what is no token has no effect."""
-        start = 0
-        for found in _TOKEN.finditer(line):
+    def _scan(self, start: int, end: int) -> None:
+        """Read one line of music."""
+        self._piece = start
+        for found in TOKEN.finditer(self.text, start, end):
             kind = found.lastgroup
-            if kind in ("bar", "number"):
-                self._text.append(line[start : found.start()])
-                self._close(found["bar"], found["number"] or "")
-                start = found.end()
-            elif kind != "skip" and kind is not None:
-                _HANDLERS[kind](self, found[kind])
-        self._text.append(line[start:])
+            if kind != "idle":
+                assert kind is not None
+                _HANDLERS[kind](self, found)
+        self._leave(end)
 
-    def _close(self, barline: str, ending: str) -> None:
-        """End the bar at a bar line; an empty bar is none: its lines join those of its neighbours."""
-        text = " ".join(part for piece in self._text if (part := piece.strip().rstrip("\\").rstrip()))
-        if self._notes:
-            time = sum((note.duration for note in self._notes if not note.stacked), Fraction(0))
-            ends = (self._opening, barline, self._ending)
-            self.bars.append(Bar(text, tuple(self._notes), time, *ends, self.meter, self.key, self.unit))
-            self._opening, self._ending = barline, ending
-        else:
-            self._opening = (self._opening + barline)[-8:]
-            self._ending = ending or self._ending
-        self._clear()
+    def _leave(self, end: int) -> None:
+        """Add what was read since the last bar line to the voice's bar."""
+        if self._piece < end:
+            self._voice.pieces.append(self.text[self._piece : end])
+        self._piece = end
 
-    def _apply(self, name: str, value: str) -> None:
+    def _keep(self, kind: str, found: re.Match[str], group: str | int = 0) -> None:
+        start, end = found.span(group)
+        self.elements.append(Element(kind, start, end, found[group]))
+
+    def _close(self, voice: Voice, barline: str, ending: str) -> None:
+        bar = voice.close(barline, ending)
+        if bar:
+            self.bars.append(bar)
+
+    def _bar(self, found: re.Match[str]) -> None:
+        self._keep("bar", found, "bar")
+        self._leave(found.start())
+        self._close(self._voice, found["bar"], (found["number"] or "").rstrip(".,-"))
+        self._voice.in_grace = False
+        self._piece = found.end()
+
+    def _ending(self, found: re.Match[str]) -> None:
+        self._keep("ending", found, "ending")
+        self._leave(found.start())
+        if self._voice.begun:
+            self._close(self._voice, "", "")
+        self._voice.ending = found["ending"].strip('"').rstrip(".,-")
+        self._piece = max(self._piece, found.end())
+
+    def _inline_field(self, found: re.Match[str]) -> None:
+        self._leave(found.start())
+        self._field(*found.span("field"))
+        self._voice.pieces.append(found[0])
+        self._piece = found.end()
+
+    def _field(self, start: int, end: int) -> None:
         """Put a body or inline field into force."""
+        name, value = self.text[start], self.text[start + 2 : end]
+        self.elements.append(Element("field", start, end, self.text[start:end]))
+        voice = self._voice
         if name == "K":
-            self.key = parse_key(value, self.key)
+            voice.key = parse_key(value, voice.key)
+            voice.octave = octave_shift(value) or voice.octave
         elif name == "M":
-            self.meter = parse_meter(value)
+            voice.meter = parse_meter(value)
         elif name == "L":
-            self.unit = parse_unit(value) or self.unit
+            voice.unit = parse_unit(value) or voice.unit
+        elif name == "P":
+            for each in self._voices.values():
+                each.part = value.strip()[:20]
         elif name == "V":
-            self._close("", "")
+            self._enter(value)
+        elif name == "I":
+            self.instruct(value)
 
-    def _field(self, text: str) -> None:
-        self._apply(text[0], text[2:])
+    def _enter(self, value: str) -> None:
+        """Go on with the voice a `V:` field names."""
+        name = (value.split(maxsplit=1) or [""])[0][:40]
+        if name not in self._voices and len(self._voices) < _MOST_VOICES:
+            first = self._first
+            voice = Voice(name, first.key, first.meter, first.unit, first.propagate)
+            voice.part, voice.octave = first.part, first.octave
+            self._voices[name] = voice
+        self._voice = self._voices.get(name, self._voice)
+        self._voice.octave = octave_shift(value) or self._voice.octave
 
-    def _note(self, text: str) -> None:
-        found = NOTE_PARTS.match(text)
-        assert found is not None
-        midi, place = self._pitch(found[1], found[2], found[3])
-        self._ties = {place: midi} if found[7] else {}
-        self._add([midi], self._timed(length(found[4], found[5], found[6])), bool(found[7]))
+    def _head(self, found: re.Match[str], duration: Fraction, tie: bool) -> Head:
+        midi, place, alter = self._voice.pitch(found["accidental"], found["letter"], found["marks"])
+        return Head(midi, duration, tie, place, alter, found.start(), found.end("marks"), found.end("length"))
 
-    def _rest(self, text: str) -> None:
-        found = _REST.match(text)
-        assert found is not None
-        self._ties = {}
-        time = length(*found.groups())
-        if text[0] in "ZX":
-            self._add([None], time * (self.meter.duration if self.meter else 1), False)
+    def _note(self, found: re.Match[str]) -> None:
+        voice = self._voice
+        voice.see(found.start(), found.end())
+        if voice.in_grace:
+            voice.add_grace(self._head(found, multiple(found["length"]) * voice.unit, False))
+            return
+        time = voice.timed(multiple(found["length"]))
+        voice.add(time, (self._head(found, time, bool(found["tie"])),))
+
+    def _rest(self, found: re.Match[str]) -> None:
+        voice = self._voice
+        voice.see(found.start(), found.end())
+        time = multiple(found["rest_length"])
+        if found["rest"][0] in "ZX":
+            time *= voice.meter.duration if voice.meter else 1
         else:
-            self._add([None], self._timed(time), False)
+            time = voice.timed(time)
+        if not voice.in_grace:
+            voice.add(time, (Head(None, time, False, 0, 0, found.start(), found.start() + 1, found.end()),))
 
-    def _chord(self, text: str) -> None:
-        """Read a chord: it lasts as long as its first note, times the length after the bracket."""
-        whole = _CHORD.match(text)
-        assert whole is not None
-        heads = list(NOTE_PARTS.finditer(re.sub('"[^"]*"|![^!]*!', "", whole[1])))
-        if not heads:
+    def _chord(self, found: re.Match[str]) -> None:
+        """Read a chord: it takes the time of its first note, times the length after the bracket."""
+        self._keep("chord", found)
+        voice = self._voice
+        inner = [each for each in IN_CHORD.finditer(self.text, *found.span("inner")) if each["letter"]]
+        if not inner:
             return
-        pitches = [self._pitch(head[1], head[2], head[3]) for head in heads]
-        tie = bool(whole[5])
-        self._ties = {place: midi for (midi, place), head in zip(pitches, heads, strict=True) if tie or head[7]}
-        time = length(heads[0][4], heads[0][5], heads[0][6]) * length(whole[2], whole[3], whole[4])
-        self._add([midi for midi, _ in pitches], self._timed(time), bool(self._ties))
-
-    def _pitch(self, accidental: str | None, letter: str, marks: str) -> tuple[int, tuple[str, int]]:
-        """Return the MIDI number and the written place; accidentals hold for the letter until the bar line."""
-        name = letter.upper()
-        octave = 5 + (letter != name) + marks.count("'") - marks.count(",")
-        place = (name, octave)
-        if accidental:
-            self._accidentals[name] = alteration(accidental)
-        elif place in self._ties:
-            return self._ties[place], place
-        altered = self._accidentals.get(name, self.key.alterations.get(name, 0))
-        return max(0, min(127, 12 * octave + SEMITONES[name] + altered)), place
-
-    def _timed(self, time: Fraction) -> Fraction:
-        """Apply the unit length, a running tuplet and a broken rhythm to a written length."""
-        time *= self.unit
-        if self._tuplet_left:
-            time *= self._tuplet
-            self._tuplet_left -= 1
-        if self._lengthen is not None:
-            time *= self._lengthen
-            self._lengthen = None
-        return time
-
-    def _add(self, pitches: Sequence[int | None], time: Fraction, tie: bool) -> None:
-        self._last = len(self._notes)
-        for place, midi in enumerate(pitches):
-            parts = (midi, time, tie, self._overlay or place > 0)
-            self._notes.append(self._known.setdefault(parts, Note(*parts)))
-
-    def _set_tuplet(self, text: str) -> None:
-        """Read `p:q:r`: p notes in the time of q, for the next r; q and r default as in the standard."""
-        numbers = [number(part, 99) if part else 0 for part in text.split(":")] + [0, 0]
-        count = numbers[0]
-        if not 2 <= count <= 9:
+        voice.see(found.start(), found.end())
+        lengths = [multiple(each["length"]) for each in inner]
+        outer = multiple(found["chord_length"])
+        if voice.in_grace:
+            for each, length in zip(inner, lengths, strict=True):
+                voice.add_grace(self._head(each, length * outer * voice.unit, False))
             return
-        time = numbers[1] or _TIME_OF.get(count, 3 if self.meter and self.meter.compound else 2)
-        self._tuplet, self._tuplet_left = Fraction(min(time, 16), count), numbers[2] or count
+        time = voice.timed(lengths[0] * outer)
+        tied = bool(found["chord_tie"])
+        voice.add(
+            time,
+            [
+                self._head(
+                    each, time if length == lengths[0] else time * length / lengths[0], tied or bool(each["tie"])
+                )
+                for each, length in zip(inner, lengths, strict=True)
+            ],
+        )
 
-    def _broken(self, text: str) -> None:
-        """Move time between the note before and the note after: `>` halves the latter, `<` the former."""
-        short = Fraction(1, 2 ** min(len(text), 3))
-        before, self._lengthen = (2 - short, short) if text[0] == ">" else (short, 2 - short)
-        for place in range(self._last, len(self._notes)):
-            note = self._notes[place]
-            self._notes[place] = note._replace(duration=note.duration * before)
+    def _grace(self, found: re.Match[str]) -> None:
+        """Open grace notes where a closing brace follows on the line; else the brace is passed over."""
+        whole = _GRACES.match(self.text, found.start(), found.endpos)
+        if whole is None:
+            self._keep("unread", found)
+            return
+        self._keep("grace", whole)
+        self._voice.in_grace = True
 
-    def _tie(self, _: str) -> None:
-        """Read a tie set apart from its note: `A -A`."""
-        for place in range(self._last, len(self._notes)):
-            self._notes[place] = self._notes[place]._replace(tie=True)
+    def _grace_end(self, found: re.Match[str]) -> None:
+        if not self._voice.in_grace:
+            self._keep("unread", found)
+        self._voice.in_grace = False
 
-    def _start_overlay(self, _: str) -> None:
-        self._overlay = bool(self._notes)
-        self._accidentals = {}
+    def _tuplet(self, found: re.Match[str]) -> None:
+        self._keep("tuplet" if self._voice.set_tuplet(found["tuplet"]) else "unread", found, "tuplet")
 
-    def _start_ending(self, text: str) -> None:
-        self._ending = text
+    def _broken(self, found: re.Match[str]) -> None:
+        self._keep("broken" if self._voice.set_broken(found["broken"]) else "unread", found)
+
+    def _tie(self, found: re.Match[str]) -> None:
+        self._keep("separate_tie", found)
+        self._voice.set_tie()
+
+    def _overlay(self, found: re.Match[str]) -> None:
+        self._keep("overlay", found)
+        self._voice.overlay()
+
+    def _quoted(self, found: re.Match[str]) -> None:
+        self._keep("quoted", found, "quoted")
+
+    def _decoration(self, found: re.Match[str]) -> None:
+        self._keep("decoration", found)
+
+    def _unread(self, found: re.Match[str]) -> None:
+        self._keep("unread", found)
 
 
-_HANDLERS: dict[str, Callable[[BodyReader, str], None]] = {
+_HANDLERS: dict[str, Callable[[BodyReader, re.Match[str]], None]] = {
     "note": BodyReader._note,
+    "bar": BodyReader._bar,
+    "number": BodyReader._bar,
     "rest": BodyReader._rest,
-    "chord": BodyReader._chord,
-    "field": BodyReader._field,
-    "ending": BodyReader._start_ending,
-    "tuplet": BodyReader._set_tuplet,
     "broken": BodyReader._broken,
-    "tie": BodyReader._tie,
-    "overlay": BodyReader._start_overlay,
+    "tuplet": BodyReader._tuplet,
+    "quoted": BodyReader._quoted,
+    "decoration": BodyReader._decoration,
+    "grace": BodyReader._grace,
+    "grace_end": BodyReader._grace_end,
+    "field": BodyReader._inline_field,
+    "ending": BodyReader._ending,
+    "chord": BodyReader._chord,
+    "separate_tie": BodyReader._tie,
+    "overlay": BodyReader._overlay,
+    "unread": BodyReader._unread,
 }

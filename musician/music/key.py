@@ -17,7 +17,8 @@ MODE_NAMES = {
     "loc": "locrian",
     "lyd": "lydian",
 }
-_TONIC = re.compile(r"([A-G])([#b]?)\s*([A-Za-z]*)", re.ASCII)
+KEY_TONIC = re.compile(r"\s*(?P<tonic>[A-G][#b]?)\s*(?P<mode>[A-Za-z]*)", re.ASCII)
+"""How the value of a `K:` field begins when it names a key."""
 _ACCIDENTAL = re.compile(r"(\^\^?|__?|=)([A-Ga-g])")
 _ALTERATIONS = {"^": 1, "^^": 2, "_": -1, "__": -2, "=": 0}
 _LONGEST = 200
@@ -96,11 +97,11 @@ def _base(value: str) -> Key | None:
         return Key("", "", 2, signature(2))
     if value[:4].lower() == "none":
         return Key("", "", 0, {})
-    found = _TONIC.match(value)
+    found = KEY_TONIC.match(value)
     if found is None:
         return None
-    tonic, mode = found[1] + found[2], _mode(found[3])
-    if "exp" in value.split() or found[3] == "exp":
+    tonic, mode = found["tonic"], _mode(found["mode"])
+    if "exp" in value.split() or found["mode"] == "exp":
         return Key(tonic, "", 0, {})
     return named_key(tonic, mode)
 

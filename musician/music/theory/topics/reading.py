@@ -4,7 +4,7 @@ import random
 from fractions import Fraction
 from itertools import product
 
-from musician.music.abc import count_notes as count_sounding
+from musician.music.extract import count_notes as count_sounding
 from musician.music.key import Key
 from musician.music.meter import Meter
 from musician.music.questions import Draft
