@@ -8,25 +8,30 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from musician.launch import build_selected, door, is_child_rank, pin_ranks, save_job
+from musician.launch import build_selected, door, in_sweep, is_child_rank, pin_ranks, save_job
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
     from musician.training.datamodule import TokenDataModule
+    from musician.training.summary import RunSummary
 
 
 @door("train")
 def main(cfg: DictConfig) -> float | None:
     """Check, build, fit; return the metric that a sweep minimises."""
+    if Path(cfg.model.name_or_path).is_dir():
+        cfg.model.name_or_path = str(Path(cfg.model.name_or_path).resolve())  # a checkpoint remembers it
+    if in_sweep():
+        from musician.sweep import run_job
+
+        return run_job("musician.train", cfg)
     hardware = instantiate(cfg.hardware, _convert_="all")
     hardware.check()
     accumulation = hardware.accumulation_steps(cfg.global_batch_size)
 
     from musician.training.record import RunDirectory
 
-    if Path(cfg.model.name_or_path).is_dir():
-        cfg.model.name_or_path = str(Path(cfg.model.name_or_path).resolve())  # a checkpoint remembers it
     resume = resolve_resume(cfg.ckpt_path)
     if resume is not None:
         from musician.training.strategy import check_layout
@@ -46,6 +51,7 @@ def fit(cfg: DictConfig, hardware: Any, accumulation: int, resume: Any, run: Any
 
     from musician.model.lora import attach_lora, count_parameters
     from musician.model.network import check_vocabulary
+    from musician.training.summary import summarise
 
     seed_everything(cfg.seed, workers=True, verbose=False)
     pin_ranks("musician.train")
@@ -62,6 +68,7 @@ def fit(cfg: DictConfig, hardware: Any, accumulation: int, resume: Any, run: Any
     network = instantiate(cfg.model.network)
     check_vocabulary(network, tokenizer)
     network = attach_lora(network, build_selected({"lora": cfg.get("lora") or {}}).get("lora"))
+    parameters = count_parameters(network)
     module = instantiate(cfg.module, network=network, optimizer=instantiate(cfg.optimizer))
     facts = describe(cfg, renderer, datamodule)
     trainer = instantiate(
@@ -76,14 +83,17 @@ def fit(cfg: DictConfig, hardware: Any, accumulation: int, resume: Any, run: Any
         config = OmegaConf.to_container(cfg, resolve=True)
         record = run.record(config=config, overrides=list(hydra_overrides()), **facts)
         say(f"run: {run.path}")
-        say("trainable weights: {:,} of {:,}".format(*count_parameters(network)))
+        say("trainable weights: {:,} of {:,}".format(*parameters))
         for logger in trainer.loggers:
             logger.log_hyperparams(record)
 
     if cfg.validate_at_start and resume is None:
         validate_at_start(trainer, module, datamodule)
     trainer.fit(module, datamodule, ckpt_path=resume, weights_only=False)
-    return finish(trainer, cfg.objective)
+    summary = summarise(trainer, cfg.objective, parameters)
+    if run is not None and not trainer.interrupted:
+        summary.write(run.path)
+    return finish(summary)
 
 
 def resolve_resume(ckpt_path: str | None) -> str | None:
@@ -131,12 +141,11 @@ def validate_at_start(trainer: Trainer, module: Any, datamodule: Any) -> None:
         logger.log_metrics(dict(found[0]) if found else {}, step=0)
 
 
-def finish(trainer: Trainer, objective: str | None) -> float | None:
+def finish(summary: RunSummary) -> float | None:
     """Say how the run ended; return the objective's last value."""
-    metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-    if trainer.is_global_zero:
-        say(f"finished at step {trainer.global_step}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
-    return metrics.get(objective) if objective else None
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in summary.metrics.items())
+    say(f"finished at step {summary.step}: {figures}")
+    return summary.value
 
 
 def hydra_overrides() -> list[str]:
