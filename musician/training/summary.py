@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from musician.atomic import write_text
 
@@ -61,7 +61,8 @@ def summarise(trainer: lightning.Trainer, objective: str | None, parameters: tup
     """
     from musician.training.metrics import StepMetrics, peak_memory_gib
 
-    counted = next((callback for callback in trainer.callbacks if isinstance(callback, StepMetrics)), None)
+    callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - set by a connector, unknown to mypy
+    counted = next((callback for callback in callbacks if isinstance(callback, StepMetrics)), None)
     return RunSummary(
         step=trainer.global_step,
         objective=objective,
