@@ -60,7 +60,7 @@ class WandbRun(WandbLogger):
 
     @property
     def experiment(self) -> Any:
-        """The W&B run (nothing on other ranks); when it begins its id is written down, and what its summary holds is defined."""
+        """The W&B run; when it begins its id is written down, and what its summary holds is defined."""
         from wandb.wandb_run import Run
 
         begins = self._experiment is None
