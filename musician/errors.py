@@ -1,7 +1,12 @@
-"""The one exception whose message is written for the user."""
+"""How a job tells its user that it did not end well: the one exception written for the user, and exit statuses."""
 
 import difflib
 from collections.abc import Iterable
+
+
+#: `EX_TEMPFAIL` of sysexits.h: stopped because the machine is wanted back, saved, to be run again. Not 143, which is a
+#: process that saved nothing.
+REQUEUE = 75
 
 
 class UserError(Exception):

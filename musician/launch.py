@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -89,6 +90,8 @@ def _in_one_line(function: Callable[..., Any], outside: bool = False) -> Callabl
 
     @wraps(function)
     def run(*arguments: Any) -> Any:
+        if not outside and in_sweep():
+            return function(*arguments)  # the sweep goes on with its other jobs, and tells the error when it ends
         try:
             return function(*arguments)
         except mistakes as error:
@@ -226,6 +229,16 @@ def pin_ranks(module: str) -> None:
 
 def rank_command(module: str, local_rank: int) -> list[str]:
     """The command that runs another rank of the current Hydra job, in the same output directory."""
+    return job_command(module, f"hydra.job.name={HydraConfig.get().job.name}_rank{local_rank}")
+
+
+def job_command(module: str, *more: str) -> list[str]:
+    """The command that runs the current Hydra job, and never the sweep it is part of, in the same output directory.
+
+    Args:
+        module: the door, `musician.train`.
+        more: overrides to add.
+    """
     job = HydraConfig.get()
     folders = [source.path for source in job.runtime.config_sources if source.provider == "command-line"]
     return [
@@ -233,10 +246,15 @@ def rank_command(module: str, local_rank: int) -> list[str]:
         *(argument for folder in folders for argument in ("--config-dir", folder)),
         *job.overrides.task,
         f'hydra.run.dir="{job.runtime.output_dir}"',
-        f"hydra.job.name={job.job.name}_rank{local_rank}",
         "hydra.output_subdir=null",
         "hydra.mode=RUN",
+        *more,
     ]
+
+
+def in_sweep() -> bool:
+    """Whether this process composes the jobs of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def is_child_rank() -> bool:

@@ -7,26 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from musician.assembly import Job, build_job, build_trainer, check_hardware, describe
-from musician.launch import build_selected, door, is_child_rank, pin_ranks, save_job
+from musician.assembly import build_job, build_trainer, check_hardware, describe
+from musician.launch import build_selected, door, in_sweep, is_child_rank, pin_ranks, save_job
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
     from musician.hardware import Hardware
     from musician.training.record import RunDirectory
+    from musician.training.summary import RunSummary
 
 
 @door("train")
 def main(cfg: DictConfig) -> float | None:
     """Check, build, fit; return the metric that a sweep minimises."""
+    if Path(cfg.model.name_or_path).is_dir():
+        cfg.model.name_or_path = str(Path(cfg.model.name_or_path).resolve())  # a checkpoint remembers it
+    if in_sweep():
+        from musician.sweep import run_job
+
+        return run_job("musician.train", cfg)
     hardware = check_hardware(cfg)
 
     from musician.training.record import RunDirectory
     from musician.training.resume import find_state, read_record
 
-    if Path(cfg.model.name_or_path).is_dir():
-        cfg.model.name_or_path = str(Path(cfg.model.name_or_path).resolve())  # a checkpoint remembers it
     resume = find_state(cfg.ckpt_path, cfg.output_dir)
     before = read_record(resume) if resume is not None else None
     check_resume(cfg, before, {"config": OmegaConf.to_container(cfg, resolve=True)})
@@ -46,20 +51,27 @@ def fit(
     cfg: DictConfig, hardware: Hardware, resume: Path | None, before: dict[str, Any] | None, run: RunDirectory | None
 ) -> float | None:
     """Build the parts from their nodes and train."""
+    from musician.model.lora import count_parameters
+    from musician.training.summary import summarise
+
     pin_ranks("musician.train")
     benchmarks = build_selected(cfg.get("benchmark") or {})
     job = build_job(cfg, hardware)
+    parameters = count_parameters(job.module.network)  # before a strategy shards them
     facts = describe(cfg, job)
     check_resume(cfg, before, facts)
     loggers = list(build_selected(cfg.get("logger") or {}).values())
     trainer = build_trainer(cfg, job, build_callbacks(cfg, benchmarks, job.renderer, facts), loggers)
     if run is not None:
-        record(cfg, run, job, facts, trainer.loggers, resume)
+        record(cfg, run, facts, parameters, trainer.loggers, resume)
     if cfg.validate_at_start and resume is None:
         validate_at_start(trainer, job.module, job.datamodule)
     state = None if resume is None else str(resume / "state.ckpt")
     trainer.fit(job.module, job.datamodule, ckpt_path=state, weights_only=False)
-    return finish(trainer, cfg.objective)
+    summary = summarise(trainer, cfg.objective, parameters)
+    if run is not None and not trainer.interrupted:
+        summary.write(run.path)
+    return finish(summary)
 
 
 def check_resume(cfg: DictConfig, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
@@ -72,11 +84,14 @@ def check_resume(cfg: DictConfig, before: dict[str, Any] | None, now: dict[str, 
 
 
 def record(
-    cfg: DictConfig, run: RunDirectory, job: Job, facts: dict[str, Any], loggers: list[Any], resume: Path | None
+    cfg: DictConfig,
+    run: RunDirectory,
+    facts: dict[str, Any],
+    parameters: tuple[int, int],
+    loggers: list[Any],
+    resume: Path | None,
 ) -> None:
     """Write down how the run came about, and say where."""
-    from musician.model.lora import count_parameters
-
     save_job(run.path)
     OmegaConf.save(cfg, run.path / ".hydra" / "config.yaml")
     config = OmegaConf.to_container(cfg, resolve=True)
@@ -85,7 +100,7 @@ def record(
     say(f"run: {run.path}")
     if resume is not None:
         say(f"continues: {resume}")
-    say("trainable weights: {:,} of {:,}".format(*count_parameters(job.module.network)))
+    say("trainable weights: {:,} of {:,}".format(*parameters))
     for logger in loggers:
         logger.log_hyperparams(content)
 
@@ -107,13 +122,11 @@ def validate_at_start(trainer: Trainer, module: Any, datamodule: Any) -> None:
         logger.log_metrics(dict(found[0]) if found else {}, step=0)
 
 
-def finish(trainer: Trainer, objective: str | None) -> float | None:
+def finish(summary: RunSummary) -> float | None:
     """Say how the run ended; return the objective's last value."""
-    metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-    if trainer.is_global_zero:
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if not name.startswith("eval/"))
-        say(f"finished at step {trainer.global_step}: {shown}")
-    return metrics.get(objective) if objective else None
+    shown = {name: value for name, value in summary.metrics.items() if not name.startswith("eval/")}
+    say(f"finished at step {summary.step}: " + ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+    return summary.value
 
 
 def hydra_overrides() -> list[str]:

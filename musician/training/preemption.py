@@ -12,11 +12,9 @@ from typing import Any
 import pytorch_lightning as lightning
 from pytorch_lightning.callbacks import Callback
 
+from musician.errors import REQUEUE
 from musician.progress import show_line
 from musician.training.checkpoints import Checkpoints
-
-#: `EX_TEMPFAIL` of sysexits.h: failed for now, try again. Not 143, which is a process that saved nothing.
-REQUEUE = 75
 
 #: A launcher may pass on a signal that the process got itself; within so many seconds two are one.
 SAME_SIGNAL = 1.0

@@ -3,8 +3,10 @@
 import pytest
 import torch
 from peft import get_peft_model
+from peft.optimizers import create_loraplus_optimizer
 from torch import nn
 
+from musician.errors import UserError
 from musician.model.optimizer import adamw, parameter_groups
 
 from .toys import lora, tiny_llama
@@ -84,3 +86,20 @@ def test_a_matrix_that_zero_3_has_sharded_decays_all_the_same():
     decayed, others = parameter_groups(network, 0.1)
     assert [len(p.ds_shape) for p in decayed["params"]] == [2]
     assert [len(p.ds_shape) for p in others["params"]] == [1]
+
+
+@pytest.mark.parametrize("changes", [{}, {"use_dora": True}, {"modules_to_save": ["lm_head", "norm"]}])
+def test_lora_plus_gives_each_weight_the_rate_that_peft_gives_it(changes):
+    network = get_peft_model(tiny_llama(), lora(**changes))
+    theirs = create_loraplus_optimizer(network, torch.optim.AdamW, lr=1e-3, loraplus_lr_ratio=16.0)
+    rates = [
+        {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        for optimizer in (adamw(network, lr=1e-3, lr_ratio=16.0), theirs)
+    ]
+    assert rates[0] == rates[1]
+    assert {1e-3, 16e-3} == set(rates[0].values())
+
+
+def test_lora_plus_needs_lora():
+    with pytest.raises(UserError, match="lr_ratio"):
+        adamw(tiny_llama(), lr=1e-3, lr_ratio=4.0)

@@ -1,0 +1,81 @@
+"""What a run came to: written when it has finished, and the sign that it has."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from musician.atomic import write_text
+
+if TYPE_CHECKING:
+    import pytorch_lightning as lightning
+
+FILE = "summary.json"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The last figures of a finished run.
+
+    Attributes:
+        step: optimiser steps taken.
+        objective: name of the metric that a sweep minimises; None where there is none.
+        metrics: last value of each metric.
+        trainable_parameters: weights that were trained.
+        parameters: all weights; a shared one counts once.
+        seconds_training: wall-clock seconds of the optimiser steps, of earlier parts of a resumed run as well.
+        tokens_seen: tokens trained on, padding left out.
+        peak_memory_gib: most memory that rank 0 held.
+        pruned: why the run was stopped early, by comparison with others; None where it was not.
+    """
+
+    step: int
+    objective: str | None
+    metrics: dict[str, float]
+    trainable_parameters: int
+    parameters: int
+    seconds_training: float | None
+    tokens_seen: int | None
+    peak_memory_gib: float
+    pruned: str | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The objective's last value."""
+        return self.metrics.get(self.objective) if self.objective else None
+
+    def write(self, directory: Path) -> None:
+        """Write `summary.json` into a run directory."""
+        write_text(directory / FILE, json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
+
+
+def summarise(trainer: lightning.Trainer, objective: str | None, parameters: tuple[int, int]) -> RunSummary:
+    """Return the summary of a trainer that has finished.
+
+    Args:
+        trainer: after `fit`.
+        objective: name of a logged metric.
+        parameters: number of trainable and of all weights, counted before a strategy shards them.
+    """
+    from musician.training.metrics import StepMetrics, peak_memory_gib
+
+    callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - set by a connector, unknown to mypy
+    counted = next((callback for callback in callbacks if isinstance(callback, StepMetrics)), None)
+    return RunSummary(
+        step=trainer.global_step,
+        objective=objective,
+        metrics={name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
+        trainable_parameters=parameters[0],
+        parameters=parameters[1],
+        seconds_training=counted.seconds_training if counted else None,
+        tokens_seen=counted.tokens_seen if counted else None,
+        peak_memory_gib=peak_memory_gib(trainer.strategy.root_device),
+    )
+
+
+def read_summary(directory: Path) -> RunSummary | None:
+    """Return the summary of a run directory; None where no run has finished."""
+    file = directory / FILE
+    return RunSummary(**json.loads(file.read_text())) if file.is_file() else None
