@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-
 #: `EX_TEMPFAIL` of sysexits.h: stopped because the machine is wanted back, saved, to be run again. Not 143, which is a
 #: process that saved nothing.
 REQUEUE = 75

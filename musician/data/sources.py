@@ -14,7 +14,7 @@ from musician.data.splits import is_held_out
 from musician.errors import UserError
 from musician.music.corpus import CorpusTune, default_collections, iter_tunes
 from musician.music.family import families
-from musician.music.tasks import make_tasks
+from musician.music.tasks.rules import make_tasks
 
 
 class Source(Protocol):

@@ -8,7 +8,7 @@ the longer length, rounded; here over notes (pitch and length), so that spelling
 from collections import Counter
 from collections.abc import Sequence
 
-from musician.music.abc import Bar, Tune
+from musician.music.abc import Bar, Note, Tune
 
 SAME, VARIED = 8, 6
 """EDS from which a section takes the letter of an earlier one, and from which it is that section's variation."""
@@ -109,6 +109,14 @@ def motif(bars: Sequence[Bar]) -> tuple[str, ...]:
         for start in range(len(tokens) - size + 1)
     )
     return max(runs, key=lambda run: (runs[run], len(run)), default=())
+
+
+def motif_notes(bars: Sequence[Bar]) -> list[Note]:
+    """Return the notes of a section's motif where it first stands; none where no run of notes returns."""
+    run, tokens = list(motif(bars)), _tokens(bars)
+    starts = [start for start in range(len(tokens) - len(run) + 1) if run and tokens[start : start + len(run)] == run]
+    notes = [note for bar in bars for note in bar.notes]
+    return notes[starts[0] : starts[0] + len(run)] if len(starts) > 1 else []
 
 
 def _tokens(bars: Sequence[Bar]) -> list[str]:

@@ -1,0 +1,33 @@
+"""Make instruction data from tunes: `python -m musician.build_tasks tunes=FOLDER output=tasks.jsonl`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from musician.launch import door
+
+
+@door("build_tasks")
+def main(cfg: DictConfig) -> None:
+    """Make the rows, write them, and say what was made and what was dropped."""
+    from musician.errors import UserError
+
+    if cfg.schema not in ("musicpile_sft", "messages"):
+        raise UserError(f"build_tasks: schema={cfg.schema}; use musicpile_sft or messages")
+    output = Path(cfg.output)
+    tally = instantiate(cfg.builder).write(output, cfg.schema)
+    for name, count in sorted(tally.made.items()):
+        print(f"{count:8,}  {name}")
+    print(f"{tally.made.total():8,}  rows from {tally.tunes:,} tunes")
+    knowledge = tally.made["theory"] / max(1, tally.score_rows)
+    print(f"knowledge to score: {knowledge:.2f} to 1 (asked: {cfg.builder.knowledge_weight:g} to 1)")
+    dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.dropped.items())) or "none"
+    print(f"dropped because the answer could not be proved: {dropped}")
+    print(f"tasks: {output}")
+
+
+if __name__ == "__main__":
+    main()

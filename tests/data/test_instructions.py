@@ -1,0 +1,61 @@
+"""The builder of instruction data: what it writes, counts and refuses."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from musician.data.conversation import defect, read_row
+from musician.data.instructions import CONVERSATION, KNOWLEDGE, Tally, TaskBuilder, theory_tasks
+from musician.data.sources import TuneSource
+from musician.errors import UserError
+from musician.music.theory.items import make_items
+
+TUNE = (
+    "X:{n}\nT:Tune {n}\nM:4/4\nL:1/8\nK:G\n"
+    "|:GABc d2g2|e2c2 d{m}|fgaf d2f2|g4 g4:|\n|:g2e2 c2e2|d2f2 a2f2|gfed cBAG|A2F2 G4:|\n"
+)
+
+
+@pytest.fixture
+def source(tmp_path):
+    (tmp_path / "abc").mkdir()
+    (tmp_path / "abc" / "tunes.abc").write_text("\n".join(TUNE.format(n=n, m="4" if n else "2B2") for n in range(3)))
+    return TuneSource(root=str(tmp_path / "abc"))
+
+
+@pytest.mark.parametrize("schema", ["messages", "musicpile_sft"])
+def test_every_row_can_be_trained_on(source, tmp_path, schema):
+    tally = TaskBuilder(source, knowledge_weight=2.0).write(tmp_path / "rows.jsonl", schema)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert len(rows) == tally.made.total()
+    assert Counter(row["task"] for row in rows) == tally.made
+    assert [reason for row in rows if (reason := defect(read_row(row)))] == []
+    assert tally.made[KNOWLEDGE] == 2 * tally.score_rows
+    assert (tally.made[CONVERSATION] == 3) is (schema == "messages")
+    assert all(row["family"] for row in rows if row["task"] != KNOWLEDGE)
+
+
+def test_the_same_arguments_make_the_same_rows(source):
+    first, again, other = (
+        list(TaskBuilder(source, knowledge_weight=0, seed=seed).rows("messages", Tally())) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_what_the_benchmark_asks_is_never_taught():
+    taught = {task.prompt for task in theory_tasks(0, 400)}
+    for difficulty in (1, 2, 3):
+        assert not taught & {item.stem for item in make_items(20, 0, difficulty)}
+    assert len(taught) > 1000
+
+
+def test_tasks_are_chosen_by_name(source):
+    tally = Tally()
+    rows = list(
+        TaskBuilder(source, tasks=["key_of_tune"], conversation_turns=0, knowledge_weight=0).rows("messages", tally)
+    )
+    assert {row["task"] for row in rows} == {"key_of_tune"}
+    with pytest.raises(UserError, match=r"no task 'key_of_tunes'.*key_of_tune"):
+        TaskBuilder(source, tasks=["key_of_tunes"])

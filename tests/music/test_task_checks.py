@@ -1,0 +1,89 @@
+"""Every task made is proved from its two texts, and the proof notices a wrong answer."""
+
+import re
+
+import pytest
+
+from musician.music.abc import parse_tune
+from musician.music.tasks.checks import CHECKS, check
+from musician.music.tasks.conversation import make_conversation
+from musician.music.tasks.rules import RULES, make_tasks
+from musician.music.tasks.task import Task
+
+WITH_CHORDS = """X:1
+T:With chords
+M:4/4
+L:1/8
+K:G
+|:"G"GABc d2g2|"C"e2c2 "G"d4|"D7"fgaf d2f2|"G"g4 g4:|
+|:"Em"g2e2 "Am"c2e2|"D"d2f2 a2f2|"G"gfed "C"cBAG|"D7"A2F2 "G"G4:|"""
+
+
+@pytest.fixture(scope="module")
+def tasks(corpus_sample: list[str]) -> list[Task]:
+    texts = [*corpus_sample[::3], WITH_CHORDS]
+    return [task for index, text in enumerate(texts) for task in make_tasks(text, seed=index)]
+
+
+def test_every_answer_is_proved(tasks: list[Task]) -> None:
+    assert set(RULES) - {task.name for task in tasks} <= {"style", "variation"}
+    assert [(task.name, reason) for task in tasks if (reason := check(task))] == []
+
+
+@pytest.mark.parametrize("name", sorted(set(CHECKS) - {"motifs", "variation"}))
+def test_an_answer_to_another_tune_is_not_proved(tasks: list[Task], name: str) -> None:
+    """Answers of one kind, handed round among tunes: nearly all of them are then wrong."""
+    of_kind = [task for task in tasks if task.name == name]
+    halved = [Task(name, task.prompt, task.answer[: len(task.answer) // 2]) for task in of_kind]
+    others = of_kind[1:] + of_kind[:1] if len(of_kind) > 1 else halved
+    swapped = [Task(name, a.prompt, b.answer) for a, b in zip(of_kind, others, strict=True) if a.answer != b.answer]
+    found = [check(task) for task in swapped]
+    assert sum(reason is not None for reason in found) >= (
+        0.3 if name in ("terms_only", "terms_to_tune") else 0.7
+    ) * len(found)
+    assert any(found)
+
+
+def test_chords_asked_for_are_chords_written(tasks: list[Task]) -> None:
+    (task,) = [task for task in tasks if task.name == "chords_to_tune"]
+    assert task.prompt.split("\n")[1] == "G, C, G, D7, G, Em, Am, D, G, C, D7, G"
+    (task,) = [task for task in tasks if task.name == "harmonised"]
+    assert '"' not in task.prompt
+    assert re.sub(r'"[^"]*"', "", task.answer) in task.prompt
+
+
+def test_a_rule_made_harmony_takes_the_triad_that_holds_most() -> None:
+    text = "X:1\nM:4/4\nL:1/4\nK:C\nCEGC|FAcF|GBdG|CDEF|"
+    (task,) = [task for task in make_tasks(text, 0) if task.name == "harmonised_by_rule"]
+    assert re.findall(r'"([^"]*)"', task.answer) == ["C", "F", "G", "C"]
+    minor = "X:1\nM:4/4\nL:1/4\nK:Am\nAceA|DFAD|E^GBE|"
+    (task,) = [task for task in make_tasks(minor, 0) if task.name == "harmonised_by_rule"]
+    assert re.findall(r'"([^"]*)"', task.answer) == ["Am", "Dm", "E"]
+
+
+def test_a_planted_error_is_the_only_one(corpus_sample: list[str]) -> None:
+    found = [task for index, text in enumerate(corpus_sample[::3]) for task in make_tasks(text, index)]
+    repairs = [task for task in found if task.name == "repaired"]
+    assert len(repairs) > 10
+    for task in repairs:
+        place = int(re.match(r"Bar (\d+)", task.answer)[1]) - 1
+        bar = parse_tune(task.prompt[task.prompt.index("X:") :]).bars[place]
+        assert bar.duration > bar.meter.duration or place in (0, 1)
+        assert bar.text not in task.answer
+
+
+def test_a_conversation_follows_its_tune(corpus_sample: list[str]) -> None:
+    """What is said after a change is said of the changed tune."""
+    talks = [talk for index, text in enumerate(corpus_sample[::4]) if (talk := make_conversation(text, index))]
+    assert len(talks) > 0.8 * len(corpus_sample[::4])
+    for talk in talks:
+        assert len(talk) <= 4
+        tune = parse_tune(talk[0][1])
+        for prompt, answer in talk[1:]:
+            if answer.startswith("X:"):
+                changed = parse_tune(answer)
+                assert len(list(changed.notes)) == len(list(tune.notes))
+                assert changed.key.name in prompt or str(changed.unit) in prompt
+                tune = changed
+            elif "key" in prompt:
+                assert answer == tune.key.name
