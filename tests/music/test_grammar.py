@@ -101,13 +101,13 @@ def test_states_that_are_equal_when_clipped_allow_the_same(wished, seed):
 
 RIGHT = [
     "A8|]",
-    "|:A4 B4|c>d e<f g2 a2:|\n|:(3ABc (3:2:2d2e f4|1 z8:|2 [CEG]8||\n A8|]",
-    '"G7"{cd}A4 ~B4|.c>>d e6::\nA8|1 A8 :|2 A8 |]',
+    "|:A4 B4|c>d e<f g2 a2:|\n|:(3ABc (3:2:2d2e f4|1 z8:|2 [CEG]8||\nA8|]",
+    '|:"G7"{cd}A4 ~B4|c>>d .e6::\nA8|1 A8 :|2 A8 |]',
     "^f'4 _B,,4|A/B/c/d/ e3/2f/ g//a//b3/2 c'2|]",
     "A8|:B8:|",
 ]
 WRONG = [
-    *("A7|]", "A9|]", "A8", "A8|", "A8||", "A8:|", "|:A8|]", "|:A8:|2 A8|]", "|:A8|1A8|]", "[A]8|]", "{}A8|]"),
+    *("A7|]", "A9|]", "A8", "A8|", "A8:|", "|:A8|]", "|:A8:|2 A8|]", "|:A8|1A8|]", "[A]8|]", "{}A8|]"),
     *("(3ABc A4|A8|]", "A>B4 c2|]", "(9ABcdefgab A8|]", '"H"A8|]', "A8|]\n\nA8|]", "A4|B4|]", "h8|]", "A0|]"),
 ]
 
