@@ -62,11 +62,10 @@ class TuneConstraint:
             UserError: no tune can end in so few tokens.
         """
         if left <= self._far(state):
-            rest = self.grammar.completion(state)
+            rest = self._completion(state)
             if left <= len(rest):
-                raise UserError(
-                    f"constrain: a tune needs {len(rest) + 1} more tokens, {left} are left; raise the budget"
-                )
+                needed = len(rest) + 1
+                raise UserError(f"constrain: a tune needs {needed} more tokens, {left} are left; raise max_new_tokens")
             if left <= len(rest) + _DETOUR:
                 return torch.tensor([self.vocabulary.single[rest[0]] if rest else self.eos])
         key = state.clipped(self.vocabulary.longest)

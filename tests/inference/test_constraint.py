@@ -24,7 +24,7 @@ def complaints(tune, folder):
     return [line for line in done.stdout.splitlines() if line.startswith("Error") or "time units" in line]
 
 
-def generate(tokenizer, processors, rows=6):
+def generate(tokenizer, processors, rows=4):
     network = random_llama(len(tokenizer)).eval()
     ids = torch.tensor([[tokenizer.eos_token_id, 5], [6, 7]] * (rows // 2))
     torch.manual_seed(0)
@@ -46,7 +46,7 @@ def generate(tokenizer, processors, rows=6):
 
 
 @pytest.mark.parametrize("wishes", [Wishes(voices=2), Wishes(bars=6, sections=2, meter="6/8", key="Ador")])
-@pytest.mark.parametrize("name", ["byte_tokenizer", "smollm2_tokenizer"])
+@pytest.mark.parametrize("name", ["byte_tokenizer", pytest.param("smollm2_tokenizer", marks=pytest.mark.slow)])
 def test_a_random_network_writes_tunes(name, wishes, request, tmp_path):
     tokenizer = request.getfixturevalue(name)
     constraint = TuneConstraint(tokenizer, wishes)
