@@ -10,16 +10,42 @@ from musician.launch import door
 
 @door("generate")
 def main(cfg: DictConfig) -> None:
-    """Open the model and print its answer."""
+    """Open the model; answer one prompt, a file of them, or whatever is typed."""
+    from pathlib import Path
+
     from musician.data.conversation import Message
+    from musician.errors import UserError
     from musician.hardware import best_device
-    from musician.inference.sampling import answer
+    from musician.inference.chat import chat
+    from musician.inference.constraint import answer_constraint
+    from musician.inference.prompts import answer_file, read_prompts
+    from musician.inference.stream import stream
+    from musician.model.merge import fold
+    from musician.music.grammar import Wishes
     from musician.restore import restore
 
+    if sum((cfg.prompt is not None, cfg.prompts is not None, bool(cfg.chat))) != 1:
+        raise UserError("generate: give one of prompt='...', prompts=FILE.jsonl and chat=true")
+    if cfg.constrain not in (None, "abc"):
+        raise UserError(f"generate: constrain={cfg.constrain}: must be abc or null")
+    wishes, sampling = Wishes(**cfg.tune), instantiate(cfg.generation)
+    prompts = read_prompts(cfg.prompts) if cfg.prompts else []
     device, dtype = best_device()
     model = cfg.model
     opened = restore(model.path, model.base, model.dtype or dtype, model.device or device, model.template)
-    print(answer(opened.network, opened.renderer, [Message("user", cfg.prompt)], instantiate(cfg.generation)))
+    network = fold(opened.network)
+    constraint = answer_constraint(opened.renderer, wishes) if cfg.constrain else None
+    if cfg.prompts:
+        output = Path(cfg.output or f"{Path(cfg.prompts).with_suffix('')}.answers.jsonl")
+        made = answer_file(network, opened.renderer, prompts, output, sampling, constraint)
+        print(f"{output}: {made} answers made, {len(prompts) - made} were there")
+    elif cfg.chat:
+        chat(lambda messages: stream(network, opened.renderer, messages, sampling, constraint))
+    else:
+        messages = [Message("user", cfg.prompt)]
+        for piece in stream(network, opened.renderer, messages, sampling, constraint):
+            print(piece, end="", flush=True)
+        print()
 
 
 if __name__ == "__main__":

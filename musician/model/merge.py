@@ -80,6 +80,11 @@ def attach_adapter(base: nn.Module, adapter: str | Path) -> nn.Module:
         raise UserError(f"adapter {adapter}: does not fit this base model ({reason})") from error
 
 
+def fold(network: Any) -> Any:
+    """The network with its adapter folded into its weights, in memory; one without adapter as it is."""
+    return network.merge_and_unload() if hasattr(network, "merge_and_unload") else network
+
+
 @torch.no_grad()
 def merge(
     network: nn.Module,
@@ -119,7 +124,7 @@ def merge(
     certificate: list[Certificate] = []
 
     def fill(directory: Path) -> None:
-        merged: Any = network.merge_and_unload() if hasattr(network, "merge_and_unload") else network  # type: ignore[operator]
+        merged = fold(network)
         rows = merged.get_input_embeddings().num_embeddings
         _plain_copy(merged, dtype).save_pretrained(directory)
         tokenizer.save_pretrained(directory)

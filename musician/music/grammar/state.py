@@ -1,0 +1,98 @@
+"""Where in a tune the writer is."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+from musician.music.grammar.vocabulary import TEXT_LENGTH, Tuplet
+
+
+class Mode(Enum):
+    """What is being written."""
+
+    FIELD = auto()  # the letter of a header field, at the start of a line
+    COLON = auto()
+    VALUE = auto()
+    VOICE = auto()  # the line that names the voice
+    OPENING = auto()  # a section begins, with a repeat sign or without
+    MUSIC = auto()  # between the notes of a bar
+    CHORD_NAME = auto()
+    GRACE = auto()
+    CHORD = auto()
+    PITCH = auto()
+    LENGTH = auto()
+    TUPLET = auto()
+    BROKEN = auto()
+    BAR_LINE = auto()
+    LINE_END = auto()  # nothing but the end of the line may follow
+    BETWEEN = auto()  # a section has ended
+    BEFORE = auto()  # the text that must stand before the tune
+    AFTER = auto()  # the text that must stand after it
+
+
+class State(NamedTuple):
+    """A point in a tune; equal states allow equal continuations.
+
+    Attributes:
+        mode: what is being written.
+        word: its characters so far, where it is one of a finite set.
+        amount: characters left of a text field; notes of a chord or of grace notes so far.
+        header: letter of the last header field.
+        meter: of the header; empty in the body.
+        unit: of the header; empty in the body.
+        odd: time of 5, 7 and 9 notes in a tuplet that does not say; 0 where they must.
+        full: ticks of a bar.
+        left: ticks left in this bar.
+        prefix: how many kinds of thing stand before the note that must follow: 0 none, 1 chord symbol, 2 grace notes,
+            3 a decoration.
+        gap: whether a blank may follow.
+        newline: whether a line may end here.
+        rest: whether the length being written is that of a rest.
+        last: ticks of the note before, where `>` or `<` may follow; else 0.
+        need: ticks that the note after `>` or `<` must have; else 0.
+        tuplet: the one in progress.
+        bars: bars to begin after this one; None is free.
+        sections: sections to begin after this one; None is free.
+        part: `plain`, `repeat`, or in a repeat the `first` or `second` ending.
+        voice: 0 in a tune of one voice, else 1 or 2.
+        line: in a tune of two voices, what voice 1 wrote at the bar lines of this line and voice 2 must write again.
+        closed: a section ended with the last bar line.
+    """
+
+    mode: Mode = Mode.FIELD
+    word: str = ""
+    amount: int = 0
+    header: str = ""
+    meter: str = ""
+    unit: str = ""
+    odd: int = 0
+    full: int = 0
+    left: int = 0
+    prefix: int = 0
+    gap: bool = False
+    newline: bool = False
+    rest: bool = False
+    last: int = 0
+    need: int = 0
+    tuplet: Tuplet | None = None
+    bars: int | None = None
+    sections: int | None = None
+    part: str = "plain"
+    voice: int = 0
+    line: tuple[str, ...] = ()
+    closed: bool = False
+
+    def to(self, mode: Mode, **changes: object) -> State:
+        """The state with another mode, an empty word and these changes."""
+        return self._replace(**{"mode": mode, "word": "", **changes})  # type: ignore[arg-type]
+
+    def clipped(self, reach: int) -> State:
+        """A state that allows the same next `reach` characters, the same one for all that do: a key for caches."""
+        sections = None if self.sections is None else min(self.sections, reach)
+        bars = self.bars
+        if bars is not None:
+            bars = min(bars - (self.sections or 0), reach) + (sections or 0)
+        begun = self.mode is Mode.VALUE and self.amount < TEXT_LENGTH  # an empty text may not end
+        amount = min(self.amount, reach) if begun else self.amount
+        return self._replace(bars=bars, sections=sections, amount=amount)
