@@ -57,7 +57,8 @@ def fit(cfg: DictConfig, hardware: Any, accumulation: int, resume: Any, run: Any
 
     network = instantiate(cfg.model.network)
     check_vocabulary(network, tokenizer)
-    network = attach_lora(network, build_selected({"lora": cfg.get("lora") or {}}).get("lora"))
+    lora = build_selected({"lora": cfg.get("lora") or {}}).get("lora")
+    network = attach_lora(network, lora, fused=hardware.fused_lora)
     module = instantiate(cfg.module, network=network, optimizer=instantiate(cfg.optimizer))
     facts = describe(cfg, renderer, datamodule)
     trainer = instantiate(

@@ -95,12 +95,12 @@ def _document_attention(
         )
     batch, heads, length, width = query.shape
     # [batch, heads, length, width] -> [1, heads, batch * length, width]; a view when the batch is one row.
-    flat = [states.transpose(0, 1).reshape(1, states.shape[1], -1, width) for states in (query, key, value)]
+    q, k, v = (states.transpose(0, 1).reshape(1, states.shape[1], -1, width) for states in (query, key, value))
     capability = torch.cuda.get_device_capability(query.device) if query.is_cuda else (0, 0)
     if choose_kernel(query.device, query.dtype, capability)[0] == "varlen" and not dropout:
-        mixed = _varlen(*flat, kwargs["cu_seq_lens_q"], max(lengths), scaling)
+        mixed = _varlen(q, k, v, kwargs["cu_seq_lens_q"], max(lengths), scaling)
     else:
-        mixed = _loop(*flat, lengths, dropout, scaling)
+        mixed = _loop(q, k, v, lengths, dropout, scaling)
     return mixed.reshape(batch, length, heads, width), None
 
 

@@ -81,7 +81,7 @@ class _AdaptedProduct(torch.autograd.Function):
     """`x W^T + bias + scaling (keep * x) A^T B^T`."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913 - an autograd function takes its tensors one by one
+    def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float, keep: Any
     ) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
