@@ -35,7 +35,7 @@ ROW = 2048
 #: Documents of the equality check.
 CHECKED = 4
 CANDIDATE = "musician"
-PEERS = ["hf_batch1", "hf_padded", "original", "trl_packed"]
+PEERS = ["musician_fused", "hf_batch1", "hf_padded", "original", "trl_packed"]
 
 
 def tunes(cache: Path, limit: int) -> Any:
@@ -90,7 +90,7 @@ def in_any_order(rows: Sequence[Any]) -> list[list[int]]:
 
 
 def gemm_rate(seconds: float = 1.0) -> float:
-    """FLOP/s of large matrix products in a CPU-second of this thread: unlike the wall clock, untouched by neighbours."""
+    """FLOP/s of large matrix products in a CPU-second of this thread; the wall clock would count the neighbours."""
     left, right = torch.randn(1024, 1024), torch.randn(1024, 1024)
     rates: list[float] = []
     until = time.process_time() + seconds
@@ -113,8 +113,8 @@ class Clock:
         self.started = self.started or self.stopped
 
 
-def run_musician(rows: Sequence[Any], check: Any) -> dict[str, Any]:
-    """Packed rows through CausalLMModule and Lightning, with its step metrics."""
+def run_musician(rows: Sequence[Any], check: Any, fused: bool) -> dict[str, Any]:
+    """Packed rows through CausalLMModule and Lightning, with its step metrics; `fused` is hardware.fused_lora."""
     from functools import partial
 
     import pytorch_lightning as lightning
@@ -127,7 +127,7 @@ def run_musician(rows: Sequence[Any], check: Any) -> dict[str, Any]:
     from musician.training.module import PretrainModule
 
     network = adapted("documents")
-    if not os.environ.get("BENCH_PEFT_FORWARD"):
+    if fused:
         fuse_lora(network)
     module = PretrainModule(network, partial(adamw, lr=1e-5), Constant())
     checked = equality(network, module(check) / check["supervised_in_global_batch"])
@@ -286,7 +286,8 @@ def counts(clock: Clock, rows: Sequence[Any], computed: int) -> dict[str, Any]:
 
 
 RUNNERS: dict[str, Callable[..., dict[str, Any]]] = {
-    "musician": run_musician,
+    "musician": lambda rows, check: run_musician(rows, check, False),
+    "musician_fused": lambda rows, check: run_musician(rows, check, True),
     "hf_batch1": lambda rows, check: run_hf(rows, check, 1),
     "hf_padded": lambda rows, check: run_hf(rows, check, 4),
     "original": run_original,
