@@ -78,13 +78,12 @@ class _LinearNLL(torch.autograd.Function):
         for start in range(0, len(targets), chunk):
             rows, wanted = states[start : start + chunk].to(dtype), targets[start : start + chunk]
             logits = functional.linear(rows, matrix, None if bias is None else bias.to(dtype)).float()
-            # One fused pass, and `exp_` below makes the soft-max of it in place.
-            log_probabilities = logits.log_softmax(-1)
-            total -= log_probabilities.gather(-1, wanted[:, None]).sum()
+            log_normaliser = logits.logsumexp(-1, keepdim=True)
+            total += (log_normaliser.squeeze(-1) - logits.gather(-1, wanted[:, None]).squeeze(-1)).sum()
             if not any(wants[:3]):
                 continue
-            grad_logits = log_probabilities.exp_()
-            grad_logits.scatter_add_(-1, wanted[:, None], grad_logits.new_full((len(wanted), 1), -1.0))
+            grad_logits = logits.sub_(log_normaliser).exp_()
+            grad_logits.scatter_add_(-1, wanted[:, None], torch.full_like(log_normaliser, -1.0))
             scaled = (grad_logits * scale).to(dtype) if scale != 1.0 else grad_logits.to(dtype)
             if grad_states is not None:
                 grad_states[start : start + chunk] = ((scaled @ matrix).float() / scale).to(states.dtype)
