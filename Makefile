@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # The interpreter that makes .venv; `make setup PYTHON=/path/to/python3.12` chooses another.
 PYTHON ?= $(shell for python in python3.11 python3; do $$python -c '' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup demo test test-fast check train eval preprocess merge generate bench-eval bench-data clean
+.PHONY: help setup demo test test-fast check train eval preprocess merge generate build-tasks bench-eval bench-data bench-train clean
 
 help:  ## this menu
 	@echo 'make TARGET [ARGS="..."]        ARGS goes to the command, e.g. ARGS="+experiment=smoke lora.r=4"'
@@ -49,12 +49,19 @@ merge: setup  ## an adapter into its base model
 generate: setup  ## write music with a checkpoint
 	@$(BIN)/python -m musician.generate $(if $(CKPT),model=$(CKPT)) $(ARGS)
 
+build-tasks: setup  ## instruction data from tunes: ARGS="tunes=FOLDER output=tasks.jsonl"
+	@$(BIN)/python -m musician.build_tasks $(ARGS)
+
 bench-eval: setup  ## likelihood scoring beside lm-eval and four full prompts: DATA=MMLU in its official layout
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@$(BIN)/python bench/eval.py --data "$(DATA)" $(ARGS)
 
 bench-data: setup  ## preprocess, packing, reading beside their peers: ARGS="--sentencepiece DIR --trl PYTHON"
 	@$(BIN)/python bench/data.py $(ARGS)
+
+bench-train: setup  ## training beside HF Trainer, TRL and the original's loop: ARGS="--rounds 3 --rows 2"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(BIN)/python bench/train.py $(ARGS)
 
 clean:  ## remove caches and builds (outputs/ and .venv stay)
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -69,7 +69,8 @@ def build_job(cfg: DictConfig, hardware: Hardware) -> Job:
     datamodule.setup()
     network = instantiate(cfg.model.network)
     check_vocabulary(network, tokenizer)
-    network = attach_lora(network, build_selected({"lora": cfg.get("lora") or {}}).get("lora"))
+    lora = build_selected({"lora": cfg.get("lora") or {}}).get("lora")
+    network = attach_lora(network, lora, fused=hardware.fused_lora)
     module = instantiate(cfg.module, network=network, optimizer=instantiate(cfg.optimizer))
     return Job(renderer, datamodule, module, hardware.accumulation_steps(cfg.global_batch_size))
 

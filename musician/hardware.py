@@ -31,6 +31,7 @@ class Hardware:
         num_workers: processes a rank that build batches; they never exceed cores / ranks.
         attn_implementation: attention of the network, as transformers names it.
         gradient_checkpointing: recompute activations in the backward pass.
+        fused_lora: compute each plain LoRA layer as one autograd function; with dropout the draws differ from peft's.
         torch_pin: the last torch whose wheels hold kernels for the card, where that is not the newest.
     """
 
@@ -45,6 +46,7 @@ class Hardware:
     num_workers: int = 0
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
+    fused_lora: bool = False
     torch_pin: str | None = None
 
     @property

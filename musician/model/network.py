@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from musician.errors import UserError
+from musician.model import attention
 from musician.pretrained import locate
 
 
@@ -26,7 +27,7 @@ def load_network(
     Args:
         name_or_path: anything `musician.pretrained.locate` understands.
         dtype: `float32`, `float16` or `bfloat16`.
-        attn_implementation: as transformers names it.
+        attn_implementation: as transformers names it, or `documents` (`musician.model.attention`).
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a quarter slower.
         trust_remote_code: run code that comes with the model; off unless asked for.
 
@@ -35,6 +36,7 @@ def load_network(
     """
     from transformers import AutoModelForCausalLM
 
+    attention.register()
     path = locate(name_or_path)
     try:
         network = AutoModelForCausalLM.from_pretrained(
@@ -59,6 +61,7 @@ def random_llama(  # noqa: PLR0913 - the signature is the schema of conf/model/t
     max_position_embeddings: int = 2048,
     tie_word_embeddings: bool = False,
     dtype: str = "float32",
+    attn_implementation: str = "sdpa",
     gradient_checkpointing: bool = False,
     seed: int = 0,
 ) -> nn.Module:
@@ -77,9 +80,11 @@ def random_llama(  # noqa: PLR0913 - the signature is the schema of conf/model/t
         bos_token_id=1,
         eos_token_id=2,
     )
+    attention.register()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = LlamaForCausalLM(config).to(getattr(torch, dtype))
+        network: Any = LlamaForCausalLM(config).to(getattr(torch, dtype))
+    network.set_attn_implementation(attn_implementation)
     return _for_training(network, gradient_checkpointing)
 
 
@@ -117,7 +122,10 @@ def hidden_states(network: nn.Module, input_ids: Tensor, position_ids: Tensor | 
     """
     lm: Any = causal_lm(network)
     body = getattr(lm, lm.base_model_prefix)
-    return body(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
+    documents: dict[str, Any] = {}
+    if position_ids is not None and lm.config._attn_implementation == attention.DOCUMENTS:
+        documents = attention.document_arguments(position_ids)
+    return body(input_ids=input_ids, position_ids=position_ids, use_cache=False, **documents).last_hidden_state
 
 
 def new_cache() -> Any:

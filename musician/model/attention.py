@@ -1,0 +1,131 @@
+"""Attention inside each document of a packed row, and only there: `attn_implementation: documents`.
+
+transformers isolates the documents of a row with an explicit `[length, length]` mask, of which SDPA computes every
+block. Here each document is one causal product of its own, so the work grows with the lengths of the documents, not
+with that of the row. Registered through transformers' attention interface: no model code is touched. Everything that
+is not a packed row (a cache, a mask, a single document) is transformers' own `sdpa`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+#: Name under `hardware.attn_implementation`.
+DOCUMENTS = "documents"
+
+
+def register() -> None:
+    """Make `attn_implementation="documents"` known to transformers; again does nothing."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(DOCUMENTS, _document_attention)
+    # Callers that tell no boundaries still get sdpa's mask, so nothing leaks on any path.
+    AttentionMaskInterface.register(DOCUMENTS, sdpa_mask)
+
+
+def document_arguments(position_ids: Tensor) -> dict[str, Any]:
+    """Keyword arguments that tell the body of a network where documents begin.
+
+    Args:
+        position_ids: `[batch, length]`, 0 where a document or the padding begins.
+
+    Returns:
+        `cu_seq_lens_q/k` (transformers' names: cumulative lengths over the flattened batch, int32, on the device of
+        `position_ids`) and `document_lengths` (the same as a list), computed once a micro-batch and not in each layer,
+        and an `attention_mask` of ones, which keeps transformers from building its own mask.
+    """
+    begins = position_ids == 0
+    begins[:, 0] = True
+    starts = begins.flatten().nonzero().flatten()
+    bounds = functional.pad(starts, (0, 1), value=position_ids.numel())
+    lengths = bounds.diff().tolist()
+    return {
+        "cu_seq_lens_q": bounds.int(),
+        "cu_seq_lens_k": bounds.int(),
+        "document_lengths": lengths,
+        "attention_mask": torch.ones_like(position_ids),
+    }
+
+
+def choose_kernel(device: torch.device, dtype: torch.dtype, capability: tuple[int, int] = (0, 0)) -> tuple[str, str]:
+    """What computes the attention of many documents here, and why, in one line.
+
+    Args:
+        device: where the states are.
+        dtype: their type.
+        capability: compute capability of a GPU.
+
+    Returns:
+        `loop` (SDPA, one document after another) or `varlen` (`torch.nn.attention.varlen`, one call), and the reason.
+    """
+    if device.type != "cuda":
+        return "loop", f"{device.type}: no kernel takes documents of several lengths, SDPA is called for each"
+    if capability < (8, 0):
+        return (
+            "loop",
+            f"sm_{capability[0]}{capability[1]}: FlashAttention needs sm_80, SDPA is called for each document",
+        )
+    if dtype not in (torch.float16, torch.bfloat16):
+        return "loop", f"{dtype}: FlashAttention needs 16 bits, SDPA is called for each document"
+    return "varlen", f"sm_{capability[0]}{capability[1]}, {dtype}: torch's varlen_attn, one call for all documents"
+
+
+def _document_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Follow transformers' attention interface: `[batch, heads, length, width]` to `[batch, length, heads, width]`."""
+    lengths = kwargs.pop("document_lengths", None)
+    if attention_mask is not None or lengths is None or len(lengths) == len(query):
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    batch, heads, length, width = query.shape
+    # [batch, heads, length, width] -> [1, heads, batch * length, width]; a view when the batch is one row.
+    q, k, v = (states.transpose(0, 1).reshape(1, states.shape[1], -1, width) for states in (query, key, value))
+    capability = torch.cuda.get_device_capability(query.device) if query.is_cuda else (0, 0)
+    if choose_kernel(query.device, query.dtype, capability)[0] == "varlen" and not dropout:
+        mixed = _varlen(q, k, v, kwargs["cu_seq_lens_q"], max(lengths), scaling)
+    else:
+        mixed = _loop(q, k, v, lengths, dropout, scaling)
+    return mixed.reshape(batch, length, heads, width), None
+
+
+def _loop(
+    query: Tensor, key: Tensor, value: Tensor, lengths: list[int], dropout: float, scaling: float | None
+) -> Tensor:
+    """Causal SDPA of one document after another: `[1, heads, tokens, width]` to `[tokens, heads, width]`."""
+    mixed = [
+        functional.scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+        )[0].transpose(0, 1)
+        for q, k, v in zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
+    ]
+    return torch.cat(mixed)
+
+
+def _varlen(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, scaling: float | None) -> Tensor:
+    """torch's FlashAttention over documents of several lengths (2.10 or newer); same shapes as `_loop`."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    groups = query.shape[1] // key.shape[1]
+    q, k, v = (
+        states[0].repeat_interleave(repeats, 0).transpose(0, 1)
+        for states, repeats in ((query, 1), (key, groups), (value, groups))
+    )
+    # `window_size=(-1, 0)` is causal: everything before, nothing after.
+    mixed: Any = varlen_attn(q, k, v, bounds, bounds, longest, longest, window_size=(-1, 0), scale=scaling)
+    return mixed
