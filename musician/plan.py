@@ -79,7 +79,8 @@ def rank_memory(cfg: DictConfig, hardware: Any, config: Any, network: Any) -> An
     itemsize = 4 if hardware.dtype == "float32" else 2
     groups = [[p.numel() for p in group["params"]] for group in parameter_groups(network, 0.0)]  # type: ignore[attr-defined]
     frozen = [p.numel() for p in network.parameters() if not p.requires_grad]
-    state = state_bytes(groups, frozen, int(strategy.get("stage", 2)), hardware.world_size, itemsize)
+    stage, threshold = int(strategy.get("stage", 2)), int(strategy.get("persistence_threshold", 100_000))
+    state = state_bytes(groups, frozen, stage, hardware.world_size, itemsize, threshold)
     rows, length = hardware.micro_batch_size, cfg.data.max_length
     alike = (
         copy.deepcopy(network).to(next(p for p in network.parameters() if not p.requires_grad).dtype)
@@ -93,7 +94,7 @@ def rank_memory(cfg: DictConfig, hardware: Any, config: Any, network: Any) -> An
             config.vocab_size,
             config.hidden_size,
             itemsize,
-            output_head(network).weight.requires_grad,  # type: ignore[union-attr,arg-type]
+            output_head(network).weight.requires_grad,  # type: ignore[arg-type]
         ),
     )
 

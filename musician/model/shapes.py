@@ -11,7 +11,7 @@ from musician.errors import UserError
 from musician.pretrained import locate
 
 #: Llama-2-7B (arXiv 2307.09288 and its public config.json); ChatMusician continues it.
-LLAMA_2_7B = {
+LLAMA_2_7B: dict[str, Any] = {
     "vocab_size": 32000,
     "hidden_size": 4096,
     "intermediate_size": 11008,
