@@ -63,9 +63,7 @@ def check_keys(cfg: DictConfig, primary: str) -> None:
     """
     plain = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(plain, dict)
-    root = OmegaConf.to_container(OmegaConf.load(CONF_DIR / f"{primary}.yaml"), resolve=False)
-    assert isinstance(root, dict)
-    groups = {str(name) for item in root.pop("defaults", []) if isinstance(item, dict) for name in item}
+    root, groups = _primary(primary)
     allowed = {str(name) for name in root} | groups
     for key, value in plain.items():
         if key not in allowed:
@@ -74,6 +72,18 @@ def check_keys(cfg: DictConfig, primary: str) -> None:
         _check_kind(value, str(key), schemas)
         if isinstance(value, Mapping):
             _check_node(value, str(key), schemas)
+
+
+def _primary(name: str) -> tuple[dict[Any, Any], set[str]]:
+    """Keys and groups of a primary config and of those it builds upon."""
+    root = OmegaConf.to_container(OmegaConf.load(CONF_DIR / f"{name}.yaml"), resolve=False)
+    assert isinstance(root, dict)
+    defaults = root.pop("defaults", [])
+    groups = {str(group) for item in defaults if isinstance(item, dict) for group in item}
+    for below in (item for item in defaults if isinstance(item, str) and item != "_self_"):
+        keys, more = _primary(below)
+        root, groups = {**keys, **root}, groups | more
+    return root, groups
 
 
 def _check_node(node: Mapping[Any, Any], path: str, schemas: list[Any]) -> None:

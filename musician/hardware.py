@@ -32,6 +32,8 @@ class Hardware:
         attn_implementation: attention of the network, as transformers names it.
         gradient_checkpointing: recompute activations in the backward pass.
         fused_lora: compute each plain LoRA layer as one autograd function; with dropout the draws differ from peft's.
+        memory_gib: memory of a card; None where it is not known.
+        peak_flops: dense FLOP/s of a card in this precision, from the vendor's data sheet.
         torch_pin: the last torch whose wheels hold kernels for the card, where that is not the newest.
     """
 
@@ -48,6 +50,8 @@ class Hardware:
     gradient_checkpointing: bool = False
     fused_lora: bool = False
     torch_pin: str | None = None
+    memory_gib: float | None = None
+    peak_flops: float | None = None
 
     @property
     def world_size(self) -> int:

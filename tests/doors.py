@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 
 #: Every command; each has a primary config of its name.
-DOORS = ("train", "eval", "preprocess", "merge", "generate", "quickstart", "compare", "build_tasks")
+DOORS = ("train", "eval", "preprocess", "merge", "generate", "quickstart", "compare", "build_tasks", "plan")
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
 
