@@ -23,7 +23,18 @@ ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 
 #: Every command; each has a primary config of its name.
-DOORS = ("train", "eval", "preprocess", "merge", "generate", "quickstart", "compare", "build_tasks", "plan")
+DOORS = (
+    "train",
+    "eval",
+    "preprocess",
+    "merge",
+    "generate",
+    "quickstart",
+    "compare",
+    "build_tasks",
+    "plan",
+    "diff_paper",
+)
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
 
