@@ -29,6 +29,11 @@ class SourceRow:
     where: str
     family: str | None = None
 
+    def own_family(self) -> str | None:
+        """The family it came with: from its source, or from a column `family`, as `musician.build_tasks` writes it."""
+        column = self.values.get("family")
+        return self.family or (column if isinstance(column, str) and column else None)
+
 
 def _json_lines(file: Path) -> Iterator[SourceRow]:
     with file.open("rb") as stream:

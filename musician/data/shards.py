@@ -112,7 +112,7 @@ def write_shard(rows: Sequence[SourceRow], renderer: Renderer, recipe: Recipe, d
         group = sound[start : start + BATCH]
         for (found, row), items in zip(group, _render(group, renderer, recipe.max_length), strict=True):
             held_out = recipe.validation_fraction > 0 and is_held_out(
-                found.family or family_of(row), recipe.validation_fraction, recipe.split_seed
+                found.own_family() or family_of(row), recipe.validation_fraction, recipe.split_seed
             )
             split = SPLITS[held_out]
             columns[split].add(items)

@@ -59,3 +59,13 @@ def test_tasks_are_chosen_by_name(source):
     assert {row["task"] for row in rows} == {"key_of_tune"}
     with pytest.raises(UserError, match=r"no task 'key_of_tunes'.*key_of_tune"):
         TaskBuilder(source, tasks=["key_of_tunes"])
+
+
+def test_rows_of_one_tune_stay_on_one_side_when_read_back(source, tmp_path):
+    """Though their texts differ: a transposed copy of a training tune must not be held out."""
+    from musician.data.sources import RowSource
+
+    TaskBuilder(source, knowledge_weight=0).write(tmp_path / "rows.jsonl", "messages")
+    found = list(RowSource(str(tmp_path / "rows.jsonl")).rows())
+    assert {row.own_family() for row in found} == set(source.families())
+    assert len(found) > 30
