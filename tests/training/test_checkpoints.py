@@ -47,7 +47,9 @@ def save_sequence(callback, values, first_step=1):
     with mock.patch.object(module, "save_weights"), mock.patch.object(module, "require_finite"):
         for step, value in enumerate(values, first_step):
             metrics = {} if value is None else {"val/loss": torch.tensor(float(value))}
-            callback.save(stub_trainer(step, **metrics), SimpleNamespace(network=None, last_batch=None))
+            callback.save(
+                stub_trainer(step, **metrics), SimpleNamespace(network=torch.nn.Linear(1, 1), last_batch=None)
+            )
 
 
 @given(
