@@ -23,10 +23,10 @@ demo: setup  ## train and evaluate a small real model on real tunes, on the CPU
 	@$(BIN)/python -m musician.quickstart $(ARGS)
 
 test: setup  ## all tests, on the CPU, without network
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-fast: setup  ## the tests that take seconds
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow" $(ARGS)
 
 check: setup  ## lint, format, types, import layers
 	@$(BIN)/ruff check .
