@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig
@@ -29,8 +30,9 @@ def main(cfg: DictConfig) -> None:
     train("3/5 instruction tuning on tasks made from tunes", "demo_sft", sft, [start, *cfg.budget.sft])
     run_door("4/5 merging the tuned model", "merge", f"model={sft}")
     say("5/5 asking for a tune")
-    tune = ask(sft / "merged", cfg.prompt, cfg.budget.max_new_tokens)
-    report = Report.of(pretrain, sft, prompt=cfg.prompt, tune=tune, seconds=time.monotonic() - started)
+    tune, constrained = ask(sft / "merged", cfg.prompt, cfg.budget.max_new_tokens, {**cfg.tune, **cfg.budget.tune})
+    seconds = time.monotonic() - started
+    report = Report.of(pretrain, sft, prompt=cfg.prompt, tune=tune, constrained=constrained, seconds=seconds)
     report.write(output)
     report.show(output)
 
@@ -55,15 +57,21 @@ def run_door(title: str, module: str, *arguments: str) -> None:
         raise UserError(f"the demo stopped at '{title}' (exit status {done.returncode}); run it alone: {command}")
 
 
-def ask(model: Path, prompt: str, max_new_tokens: int) -> str:
-    """The tune that the tuned model answers."""
+def ask(model: Path, prompt: str, max_new_tokens: int, wishes: dict[str, Any]) -> tuple[str, str]:
+    """The tune that the tuned model answers: as it likes, and under the grammar with these wishes."""
     from musician.data.conversation import Message
-    from musician.inference.sampling import Sampling, answer
+    from musician.inference.constraint import answer_constraint
+    from musician.inference.sampling import Sampling
+    from musician.inference.stream import stream
+    from musician.music.grammar import Wishes
     from musician.restore import restore
 
     opened = restore(str(model))
     sampling = Sampling(temperature=0.7, max_new_tokens=max_new_tokens)
-    return answer(opened.network, opened.renderer, [Message("user", prompt)], sampling)
+    asked = [Message("user", prompt)]
+    grammar = answer_constraint(opened.renderer, Wishes(**wishes))
+    free = "".join(stream(opened.network, opened.renderer, asked, sampling))
+    return free, "".join(stream(opened.network, opened.renderer, asked, sampling, grammar))
 
 
 def say(title: str) -> None:

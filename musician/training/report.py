@@ -45,17 +45,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Report:
-    """The stages, the curves behind them, and the tune that was asked for."""
+    """The stages, the curves behind them, and the tune that was asked for, free and under the grammar."""
 
     stages: tuple[Stage, ...]
     curves: dict[str, list[tuple[int, float]]]
     prompt: str
     tune: str
     tune_check: str
+    constrained: str
+    constrained_check: str
     seconds: float
 
     @classmethod
-    def of(cls, pretrain: Path, sft: Path, *, prompt: str, tune: str, seconds: float) -> Report:
+    def of(cls, pretrain: Path, sft: Path, *, prompt: str, tune: str, constrained: str, seconds: float) -> Report:
         """Read the figures from the two run directories."""
         before, pretrained = evaluations(pretrain)
         _, tuned = evaluations(sft)
@@ -67,7 +69,8 @@ class Report:
             _stage("sft", tuned, val[-1][1] if val else None, _speed(logs["sft"]), tuned),
         )
         curves = {f"{name}/{key}": series(log, key) for name, log in logs.items() for key in ("train/loss", "val/loss")}
-        return cls(stages, curves, prompt, tune, check_tune(tune), seconds)
+        checks = check_tune(tune), check_tune(constrained)
+        return cls(stages, curves, prompt, tune, checks[0], constrained, checks[1], seconds)
 
     @property
     def heldout_fall(self) -> float:
@@ -75,7 +78,7 @@ class Report:
         return 1.0 - self.stages[1].heldout_nats_per_token / self.stages[0].heldout_nats_per_token
 
     def write(self, directory: Path) -> None:
-        """Write `report.json`, `report.png` and `tune.abc`."""
+        """Write `report.json`, `report.png`, `tune.abc` and `tune_constrained.abc`."""
         content = {
             "stages": [asdict(stage) for stage in self.stages],
             "heldout_fall": self.heldout_fall,
@@ -83,9 +86,12 @@ class Report:
             "prompt": self.prompt,
             "tune": self.tune,
             "tune_check": self.tune_check,
+            "constrained": self.constrained,
+            "constrained_check": self.constrained_check,
         }
         (directory / "report.json").write_text(json.dumps(content, indent=2) + "\n")
         (directory / "tune.abc").write_text(self.tune + "\n")
+        (directory / "tune_constrained.abc").write_text(self.constrained + "\n")
         self.plot(directory / "report.png")
 
     def plot(self, path: Path) -> None:
@@ -149,6 +155,9 @@ class Report:
         console.print(f"\n{self.prompt}\n", style="dim", markup=False)
         console.print(self.tune, markup=False)
         console.print(f"({self.tune_check})\n", style="dim", markup=False)
+        console.print("The same under the grammar (constrain=abc):\n", style="dim", markup=False)
+        console.print(self.constrained, markup=False)
+        console.print(f"({self.constrained_check})\n", style="dim", markup=False)
         minutes = self.seconds / 60
         console.print(f"{minutes:.1f} minutes. Written: {directory}/report.json, report.png, tune.abc", markup=False)
         console.print(next_steps(directory), markup=False)

@@ -51,7 +51,7 @@ def report(tmp_path):
     ]
     log(pretrain, [*speeds, {"step": 1, "val/loss": 1.75}])
     log(sft, [{"step": 0, "val/loss": 4.0}, *speeds, {"step": 1, "val/loss": 0.5}])
-    return Report.of(pretrain, sft, prompt="Write.", tune=TUNE, seconds=90.0)
+    return Report.of(pretrain, sft, prompt="Write.", tune=TUNE, constrained=TUNE, seconds=90.0)
 
 
 def test_the_json_has_the_stages_in_order_with_their_figures(report, tmp_path):
@@ -112,4 +112,4 @@ def test_what_a_generated_text_holds(text, said):
 def test_a_run_without_evaluations_says_so(tmp_path):
     log(tmp_path, [])
     with pytest.raises(FileNotFoundError, match="holds no"):
-        Report.of(tmp_path, tmp_path, prompt="", tune="", seconds=0)
+        Report.of(tmp_path, tmp_path, prompt="", tune="", constrained="", seconds=0)
