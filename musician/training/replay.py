@@ -234,7 +234,7 @@ def find_start(run: Path, step: int, resumed_from: str | None, processes: int = 
     notes = []
     if len(usable) < len(written):
         passed = len(written) - len(usable)
-        notes.append(f"{passed} checkpoints of ZeRO or of several processes passed over: one cannot go on from them")
+        notes.append(f"checkpoints of ZeRO or of several processes passed over: {passed}; one cannot go on from them")
     if not usable:
         return None, [*notes, f"no checkpoint to begin with before step {step}: trains from the start of the run"]
     return max(usable, key=lambda pair: pair[0])[1], notes
