@@ -49,7 +49,7 @@ def tunes(cache: Path, limit: int) -> Any:
     data = TokenDataModule(renderer, TuneSource(limit=limit), root=cache, validation_fraction=0.02, max_length=ROW)
     data.prepare_data()
     data.setup()
-    return data._train_batches(0, 0)
+    return data.training_batches(0, 0)
 
 
 def documents(batch: Any) -> list[list[int]]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from musician.launch import door, quote
+from musician.launch import door
+from musician.positional import name_words
 
 if TYPE_CHECKING:
     from musician.benchmarks.comparison import Comparison, Difference
@@ -23,12 +24,6 @@ COLUMNS = ("subset", "n", "A %", "B %", "B - A [95 %]", "p", "only A : B", "dete
 
 #: Not shown in a narrow terminal.
 SPARED = ("only A : B", "detectable")
-
-#: Hydra's options that take the next word.
-_VALUED = {
-    *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
-    *("--experimental-rerun",),
-}
 
 
 @door("compare")
@@ -56,28 +51,8 @@ def compare(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Run the door; plain paths on the command line are the two runs."""
-    sys.argv[1:] = name_runs(sys.argv[1:])
+    sys.argv[1:] = name_words(sys.argv[1:], RUNS, "compare")
     compare()
-
-
-def name_runs(arguments: Sequence[str]) -> list[str]:
-    """Write plain paths as `a='PATH'` and `b='PATH'`, whichever is not given yet, and leave what else there is.
-
-    A path that exists is one even with an equals sign in it.
-    """
-    free = [run for run in RUNS if not any(word.startswith(f"{run}=") for word in arguments)]
-    named, option = [], ""
-    for word in arguments:
-        key, _, value = word.partition("=")
-        if key in RUNS and value and value[0] not in "'\"$":
-            word = f"{key}={quote(value)}"
-        elif word[:1] not in ("-", "~", "+") and option not in _VALUED and ("=" not in word or Path(word).exists()):
-            if not free:
-                raise SystemExit(f"error: compare: two runs are compared, and '{word}' is one more")
-            word = f"{free.pop(0)}={quote(word)}"
-        named.append(word)
-        option = word
-    return named
 
 
 def as_plain(comparison: Comparison) -> dict[str, Any]:

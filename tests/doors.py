@@ -34,6 +34,7 @@ DOORS = (
     "build_tasks",
     "plan",
     "diff_paper",
+    "replay",
 )
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}

@@ -106,14 +106,18 @@ class GlobalBatches(torch.utils.data.Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        step, micro = divmod(index, self.accumulation)
-        start = (step + self.first_step) * self.global_batch_size
-        members = self.order[start : start + self.global_batch_size]
+        supervised = int(self._supervised[self._members(index)].sum(dtype=np.int64))
+        return collate(self.split, self.documents(index), self.share.micro_batch_size, supervised)
+
+    def documents(self, index: int) -> list[np.ndarray]:
+        """Documents of each row of a micro-batch; an empty place is no row."""
         size = self.share.micro_batch_size
-        first = (micro * self.share.world_size + self.share.rank) * size
-        mine = members[first : first + size]
-        documents = [self.rows[row] for row in mine]
-        return collate(self.split, documents, size, int(self._supervised[members].sum(dtype=np.int64)))
+        first = (index % self.accumulation * self.share.world_size + self.share.rank) * size
+        return [self.rows[row] for row in self._members(index)[first : first + size]]
+
+    def _members(self, index: int) -> np.ndarray:
+        start = (index // self.accumulation + self.first_step) * self.global_batch_size
+        return self.order[start : start + self.global_batch_size]
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[index] for index in range(len(self)))

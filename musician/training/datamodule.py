@@ -110,7 +110,7 @@ class TokenDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> EpochLoader:
         """Micro-batches of this rank; the order is keyed by (seed, epoch)."""
-        self._loader = EpochLoader(self._train_batches, self.num_workers, self.pin_memory)
+        self._loader = EpochLoader(self.training_batches, self.num_workers, self.pin_memory)
         if self._position is not None:
             self._loader.load_state_dict(self._position)
         return self._loader
@@ -139,7 +139,8 @@ class TokenDataModule(lightning.LightningDataModule):
         batches = GlobalBatches(self.validation, rows, order, share.micro_batch_size * share.world_size, share)
         return EpochLoader(lambda epoch, step: batches)
 
-    def _train_batches(self, epoch: int, first_step: int) -> GlobalBatches:
+    def training_batches(self, epoch: int, first_step: int) -> GlobalBatches:
+        """Micro-batches of this rank in an epoch, from a step of it on."""
         order = row_order(len(self.train_rows), self.seed, epoch if self.reshuffle else 0)[: self.limits[0]]
         return GlobalBatches(self.train, self.train_rows, order, self.global_batch_size, self._share(), first_step)
 

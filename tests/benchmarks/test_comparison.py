@@ -251,13 +251,6 @@ def test_the_default_output_and_its_refusals(command, tmp_path):
     assert "'three' is one more" in str(command("one", "two", "three")[0])
 
 
-def test_plain_words_become_runs():
-    assert door.name_runs(["r/a", "seed=1", "r/b c"]) == ["a='r/a'", "seed=1", "b='r/b c'"]
-    assert door.name_runs(["b=x=1", "y"]) == ["b='x=1'", "a='y'"]
-    assert door.name_runs(["--cfg", "job", "x"]) == ["--cfg", "job", "a='x'"]
-    assert door.name_runs(["--help", "a='q'"]) == ["--help", "a='q'"]
-
-
 def test_help_teaches(command):
     code, out, _ = command("--help")
     assert (code or 0) == 0

@@ -30,7 +30,7 @@ def test_counts_are_those_of_the_data(tunes):
     run = fit(tunes, rows=14, epochs=2)
     datamodule = data(tunes)
     datamodule.setup()
-    in_epoch = [sum(batch["num_tokens"] for batch in datamodule._train_batches(epoch, 0)) for epoch in (0, 1)]
+    in_epoch = [sum(batch["num_tokens"] for batch in datamodule.training_batches(epoch, 0)) for epoch in (0, 1)]
     seen = run.log.column("train/tokens_seen")
     assert (seen[3], seen[7]) == (in_epoch[0], sum(in_epoch))
     assert set(run.log.column("train/skipped_steps")) == {0.0}

@@ -1,0 +1,225 @@
+"""Take a step of a run again and look into it: `python -m musician.replay outputs/sft/RUN 7`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from musician.assembly import Job, build_job, build_trainer, check_hardware, describe
+from musician.launch import build_selected, door
+from musician.positional import name_words
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from musician.training.replay import Step
+
+WORDS = ("run", "step")
+
+#: Callbacks of the run that draw random numbers or show progress; no other one counts.
+CALLBACKS = ("step_metrics", "progress")
+
+
+@door("replay")
+def replay(cfg: DictConfig) -> None:
+    """Find, build, train forward, show, write."""
+    from musician.errors import UserError
+    from musician.training.replay import find_start
+
+    run, step, output = check_request(cfg)
+    record = json.loads((run / "run.json").read_text())
+    job_config, processes, notes = one_process(run, record, output)
+    start, found = find_start(run, step, record.get("resumed_from"), processes)
+    for note in (notes := [*notes, *found]):
+        print(f"note: {note}")
+    print(f"run: {run}\nbegins: {start or 'at the start'}", flush=True)
+    hardware = check_hardware(job_config)
+    job = build_job(job_config, hardware)
+    check_facts(job_config, job, record)
+    taken, stopped = take_step(job_config, job, step, start)
+    if taken is None or not taken.micro_batches:
+        raise UserError(stopped or f"replay: the run ended before step {step}")
+    content = compared(run, taken) | {"run": str(run), "start": start and str(start), "notes": notes}
+    write(output / f"replay-step-{step:06d}.json", {**content, "stopped": stopped, **asdict(taken)})
+    show(taken, content["log"], cfg.rows, cfg.characters)
+    if stopped is not None:
+        print(f"the step was not finished: {stopped}")
+    print(f"replay: {output / f'replay-step-{step:06d}.json'}")
+
+
+def main() -> None:
+    """Run the door; plain words on the command line are the run and the step."""
+    sys.argv[1:] = name_words(sys.argv[1:], WORDS, "replay")
+    replay()
+
+
+def check_request(cfg: DictConfig) -> tuple[Path, int, Path]:
+    """The run directory, the step and the output directory that are asked for.
+
+    Raises:
+        UserError: not given, not there, beyond the end of a finished run, or output inside the run.
+    """
+    from musician.errors import UserError
+    from musician.training.summary import read_summary
+
+    if cfg.run is None or cfg.step is None:
+        raise UserError("replay: give a run and a step: python -m musician.replay outputs/sft/RUN 7")
+    run, output = Path(cfg.run).expanduser(), Path(cfg.output_dir).expanduser()
+    if not (run / "run.json").is_file() or not (run / ".hydra" / "config.yaml").is_file():
+        raise UserError(f"replay: {run} is not a run directory of musician.train (no run.json and .hydra/config.yaml)")
+    if not str(cfg.step).isdigit() or int(cfg.step) < 1:
+        raise UserError(f"replay: step={cfg.step} is not a step; they count from 1")
+    summary = read_summary(run)
+    if summary is not None and int(cfg.step) > summary.step:
+        raise UserError(f"replay: step={cfg.step} is beyond the end; the run has {summary.step} steps")
+    if output.resolve().is_relative_to(run.resolve()):
+        raise UserError(f"replay: output_dir={output} is inside the run, in which nothing is written; choose another")
+    return run, int(cfg.step), output
+
+
+def one_process(run: Path, record: dict[str, Any], output: Path) -> tuple[DictConfig, int, list[str]]:
+    """The config of a run for this process alone, how many it had, and what that changes, in words."""
+    import torch
+
+    cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
+    assert isinstance(cfg, DictConfig)
+    OmegaConf.set_struct(cfg, False)
+    hardware, notes = cfg.hardware, []
+    ranks = hardware.devices * hardware.num_nodes
+    if ranks > 1:
+        notes.append(f"the run had {ranks} processes, this is one: dropout is drawn otherwise")
+    absent = hardware.accelerator == "gpu" and not torch.cuda.is_available()
+    if absent or hardware.precision == "16-mixed":
+        why = "no GPU here" if absent else "fp16's loss scale lives in DeepSpeed"
+        notes.append(f"computes in fp32 instead of {hardware.precision}: {why}")
+        hardware.precision, hardware.dtype = "32-true", "float32"
+    if absent:
+        hardware.accelerator, hardware.attn_implementation = "cpu", "sdpa"
+    hardware.devices = hardware.num_nodes = 1
+    hardware.strategy, hardware.num_workers = "auto", 0
+    cfg.output_dir = str(output)
+    if "path" in cfg.data and Path(record["data_path"]).is_dir():
+        cfg.data.path = record["data_path"]
+    return cfg, ranks, notes
+
+
+def check_facts(cfg: DictConfig, job: Job, record: dict[str, Any]) -> None:
+    """Refuse data, a tokenizer or a template that are no longer those of the run.
+
+    Raises:
+        UserError: naming them.
+    """
+    from musician.errors import UserError
+    from musician.training.resume import FACTS
+
+    now = describe(cfg, job)
+    changed = [f"{fact}: {record[fact]} -> {now[fact]}" for fact in FACTS if record[fact] != now[fact]]
+    if changed:
+        raise UserError(f"replay: no longer what the run trained with: {'; '.join(changed)}")
+
+
+def take_step(cfg: DictConfig, job: Job, step: int, start: Path | None) -> tuple[Step | None, str | None]:
+    """Train forward to the end of a step; what it did, and why it could not be finished where it could not."""
+    import warnings
+
+    from musician.errors import UserError
+    from musician.training.replay import StepReplay
+
+    # The callbacks whose states a checkpoint holds as well are left out on purpose.
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
+    wanted = {name: node for name, node in (cfg.get("callbacks") or {}).items() if name in CALLBACKS}
+    watch = StepReplay(step)
+    callbacks = [*build_selected(wanted).values(), watch]
+    trainer = build_trainer(cfg, job, callbacks, [], enable_checkpointing=False, limit_val_batches=0)
+    state = None if start is None else str(start / "state.ckpt")
+    try:
+        trainer.fit(job.module, job.datamodule, ckpt_path=state, weights_only=False)
+    except UserError as error:
+        if watch.found is None:
+            raise
+        return watch.found, str(error)
+    return watch.found, None
+
+
+def compared(run: Path, step: Step) -> dict[str, Any]:
+    """What the log of the run says of a step, and whether it is the same: `log.train/loss.verdict`."""
+    from musician.training.replay import logged, verdict
+
+    before = logged(run, step.step)
+    rate = step.learning_rates[0]
+    values = {"train/loss": step.loss, "train/lr": rate, "train/grad_norm": step.gradient_norm}
+    return {
+        "log": {
+            name: {"replayed": value, "logged": before.get(name), "verdict": verdict(value, before.get(name))}
+            for name, value in values.items()
+        }
+    }
+
+
+def write(file: Path, content: dict[str, Any]) -> None:
+    """Write the step for other programs."""
+    from musician.atomic import write_text
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(content, indent=2) + "\n")
+
+
+def show(step: Step, log: dict[str, Any], rows: int, characters: int) -> None:
+    """Print the rows, the layers and the numbers of a step."""
+    from rich.console import Console
+
+    console = Console(highlight=False, width=None if Console().is_terminal else 160)
+    show_rows(console, step, rows, characters)
+    show_layers(console, step)
+    for name, entry in log.items():
+        value = "-" if entry["replayed"] is None else f"{entry['replayed']:.9g}"
+        console.print(f"  {name:16} {value:>14}  {entry['verdict']}", markup=False)
+
+
+def show_rows(console: Console, step: Step, rows: int, characters: int) -> None:
+    """Print the table of the micro-batches; a row's text in one line."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"step {step.step}, epoch {step.epoch}: what it trained on", box=box.SIMPLE_HEAD)
+    for column in ("micro-batch", "loss", "documents", "tokens", "supervised"):
+        table.add_column(column, justify="right")
+    table.add_column("text", overflow="fold")
+    lines = [(place, micro, row) for place, micro in enumerate(step.micro_batches) for row in micro.rows]
+    for place, micro, row in lines[:rows]:
+        text = repr(row.text if len(row.text) <= characters else row.text[: characters - 3] + "...")
+        documents = f"{row.documents[0]}" + (f" and {len(row.documents) - 1} more" if len(row.documents) > 1 else "")
+        loss = "-" if micro.loss is None else f"{micro.loss:.4f}"
+        table.add_row(str(place), loss, documents, f"{row.tokens:,}", f"{row.supervised:,}", Text(text))
+    console.print(table)
+    if len(lines) > rows:
+        console.print(f"  {len(lines) - rows} more rows: see the file, or rows={len(lines)}", markup=False)
+
+
+def show_layers(console: Console, step: Step) -> None:
+    """Print the table of the layers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title="trained weights before the update, gradients before clipping", box=box.SIMPLE_HEAD)
+    for column in ("block", "kind"):
+        table.add_column(column)
+    for column in ("weights", "norm of weights", "norm of gradients"):
+        table.add_column(column, justify="right")
+    before = None
+    for layer in step.layers:
+        gradient = "-" if layer.gradient_norm is None else f"{layer.gradient_norm:.4g}"
+        block = "" if layer.block == before else layer.block
+        table.add_row(block, layer.kind, f"{layer.weights:,}", f"{layer.weight_norm:.4g}", gradient)
+        before = layer.block
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
