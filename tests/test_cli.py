@@ -426,7 +426,7 @@ def test_a_run_and_its_merged_model_answer(merged, model):
 @pytest.mark.slow
 def test_a_finished_run_goes_on_from_its_directory(smoke):
     folder, _ = smoke
-    more = ["hydra.run.dir=run", "ckpt_path=run", "trainer.max_epochs=2"]
+    more = ["hydra.run.dir=run", "ckpt_path=run", "trainer.max_epochs=2", "allow_changed_config=true"]
     outcome = spawn("train", "+experiment=smoke", *more, cwd=folder)
     assert_ran(outcome)
     assert "finished at step 16" in outcome.stdout

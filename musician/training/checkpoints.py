@@ -58,11 +58,16 @@ class Checkpoints(Checkpoint):
         self._saving = False
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
-        """Save every so many optimiser steps; the end of an epoch waits for its validation."""
+        """Save every so many optimiser steps, and the last of a run that ends within an epoch.
+
+        The end of an epoch waits for its validation. A run that `max_steps` ends sooner must be saved here: once the
+        epoch's end has begun, Lightning's state says that the whole epoch is done.
+        """
         if trainer.fit_loop.batch_idx + 1 >= trainer.num_training_batches:
             return
         at_boundary = (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if self.every_n_steps and at_boundary and trainer.global_step % self.every_n_steps == 0:
+        due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
+        if at_boundary and (due or trainer.global_step == trainer.max_steps):
             self.save(trainer, pl_module)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from musician.errors import UserError
 from musician.model.merge import attach_adapter
+from musician.model.schedule import Constant
 from musician.training import checkpoints as module
 from musician.training.checkpoints import Checkpoints
 
@@ -247,3 +248,15 @@ def test_best_is_the_lowest_validation_loss_of_a_real_run(tunes, tmp_path):
     losses = run.log.column("val/loss")
     assert len(losses) == 3
     assert step_of(tmp_path / "best") == 4 * (1 + losses.index(min(losses)))
+
+
+@pytest.mark.parametrize("every_n_steps", [None, 2])
+def test_a_run_that_a_step_limit_ends_within_an_epoch_goes_on_with_the_next_step(tunes, tmp_path, every_n_steps):
+    """Not with the next epoch: no row is skipped."""
+    whole = fit(tunes, epochs=2, schedule=Constant())
+    fit(tunes, tmp_path, epochs=2, schedule=Constant(), max_steps=3, every_n_steps=every_n_steps)
+    state = tmp_path / "last" / "state.ckpt"
+    rest = fit(tunes, tmp_path, epochs=2, schedule=Constant(), resume=state)
+    assert rest.trainer.global_step == whole.trainer.global_step == 8
+    for name, weight in whole.weights().items():
+        assert torch.equal(weight, rest.weights()[name]), name
