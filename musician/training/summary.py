@@ -28,7 +28,6 @@ class RunSummary:
         seconds_training: wall-clock seconds of the optimiser steps, of earlier parts of a resumed run as well.
         tokens_seen: tokens trained on, padding left out.
         peak_memory_gib: most memory that rank 0 held.
-        pruned: why the run was stopped early, by comparison with others; None where it was not.
     """
 
     step: int
@@ -39,7 +38,6 @@ class RunSummary:
     seconds_training: float | None
     tokens_seen: int | None
     peak_memory_gib: float
-    pruned: str | None = None
 
     @property
     def value(self) -> float | None:
