@@ -122,6 +122,18 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return min(1.0, 2 * tail / 2**n)
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number, in the given order (Holm 1979); each holds whatever the dependence.
+
+    The i-th smallest of m, counted from 0, is multiplied by `m - i`, cut at 1, and never below the one before.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
 def sign_flip(differences: Sequence[float], resamples: int = 10_000, seed: int = 0) -> float:
     """Return the two-sided p-value of a sum of paired differences when each might as well have the other sign.
 

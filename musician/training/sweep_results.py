@@ -1,0 +1,143 @@
+"""What the jobs of a sweep came to, and which of their differences are more than noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from musician.benchmarks.comparison import SIGNIFICANT, compare, read_run, subsets_of
+from musician.benchmarks.evaluation import subset_accuracies
+from musician.benchmarks.records import Record
+from musician.benchmarks.statistics import Accuracy, holm
+from musician.training.summary import RunSummary, read_summary
+
+
+@dataclass(frozen=True)
+class Job:
+    """A finished job.
+
+    Attributes:
+        name: of its directory.
+        values: what the sweep set, by key.
+        summary: its last figures.
+        accuracies: headline accuracy of each benchmark in its last evaluation.
+        records: its answers there, by benchmark.
+    """
+
+    name: str
+    values: Mapping[str, str]
+    summary: RunSummary
+    accuracies: Mapping[str, Accuracy]
+    records: Mapping[str, Sequence[Record]]
+
+    @property
+    def label(self) -> str:
+        """The values in one line; the name where the sweep set none."""
+        return " ".join(self.values.values()) or self.name
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two jobs on the questions of a benchmark that both answered.
+
+    Attributes:
+        benchmark: its name.
+        a: name of the first job.
+        b: name of the second.
+        n: shared questions.
+        difference: accuracy of `b` less that of `a`.
+        p_value: see `Difference`.
+        adjusted: the same after Holm's correction for all contrasts of the sweep.
+    """
+
+    benchmark: str
+    a: str
+    b: str
+    n: int
+    difference: float
+    p_value: float
+    adjusted: float
+
+    @property
+    def separable(self) -> bool:
+        """Whether it is more than noise."""
+        return self.adjusted < SIGNIFICANT
+
+
+def read_jobs(overrides: Mapping[Path, Sequence[str]]) -> tuple[list[Job], list[str]]:
+    """Return the finished jobs in the order of their values, and the names of the unfinished.
+
+    Args:
+        overrides: `key=value` of each job, by directory.
+    """
+    values = swept_values(overrides)
+    finished, unfinished = [], []
+    for directory in overrides:
+        summary = read_summary(directory)
+        if summary is None:
+            unfinished.append(directory.name)
+            continue
+        asked = any(directory.glob("eval/step-*/*/predictions.jsonl"))
+        records = read_run(directory) if asked else {}
+        accuracies = {name: headline(name, found) for name, found in records.items()}
+        finished.append(Job(directory.name, values[directory], summary, accuracies, records))
+    return sorted(finished, key=lambda job: [_in_order(value) for value in job.values.values()]), sorted(unfinished)
+
+
+def swept_values(overrides: Mapping[Path, Sequence[str]]) -> dict[Path, dict[str, str]]:
+    """Return, for each job, the overrides that are not the same in all."""
+    split = {job: dict(word.partition("=")[::2] for word in words) for job, words in overrides.items()}
+    keys = dict.fromkeys(key for words in split.values() for key in words)
+    swept = [key for key in keys if len({words.get(key, "-") for words in split.values()}) > 1]
+    return {job: {key: words.get(key, "-") for key in swept} for job, words in split.items()}
+
+
+def headline(benchmark: str, records: Sequence[Record]) -> Accuracy:
+    """Return the accuracy that stands for a benchmark."""
+    name = headline_name(benchmark, records)
+    found = subset_accuracies(records, subsets_of(benchmark, list({record.subject for record in records})))
+    return found[name]
+
+
+def headline_name(benchmark: str, records: Sequence[Record]) -> str:
+    """Return the subset that stands for a benchmark: `micro` of MMLU, `all` of others; every question counts once."""
+    names = [subset.name for subset in subsets_of(benchmark, list({record.subject for record in records}))]
+    return "micro" if "micro" in names else "all"
+
+
+def contrasts(jobs: Sequence[Job]) -> list[Contrast]:
+    """Test each two jobs on each benchmark both have, Holm-corrected over all these tests.
+
+    Raises:
+        UserError: two jobs were asked differently, or share no question.
+    """
+    found = []
+    for a, b in combinations(jobs, 2):
+        for name in (name for name in a.records if name in b.records):
+            differences = compare(a.records[name], b.records[name], resamples=1000).differences
+            one = differences[headline_name(name, a.records[name])]
+            found.append((name, a.name, b.name, one.n, one.value, one.p_value))
+    adjusted = holm([row[-1] for row in found])
+    return [Contrast(*row, value) for row, value in zip(found, adjusted, strict=True)]
+
+
+def verdict(found: Sequence[Contrast]) -> list[str]:
+    """Say which jobs are separable from noise."""
+    if not found:
+        return ["no two finished jobs answered the same benchmark: nothing was tested"]
+    told = [
+        f"{one.benchmark}: {one.b} against {one.a} {one.difference * 100:+.1f} points, n={one.n}, "
+        f"Holm p={one.adjusted:.3g}"
+        for one in found
+        if one.separable
+    ]
+    return told or [f"nothing is separable from noise: {len(found)} paired tests, Holm-corrected, at 5 %"]
+
+
+def _in_order(value: str) -> tuple[float, str]:
+    try:
+        return float(value), ""
+    except ValueError:
+        return float("inf"), value
