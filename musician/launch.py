@@ -52,7 +52,8 @@ def door(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
         @wraps(main)
         def job(cfg: DictConfig) -> Any:
             quieten_libraries()
-            check_keys(cfg, config_name)
+            # A slip in a key ends a sweep too: all its jobs have it.
+            _in_one_line(check_keys, outside=True)(cfg, config_name)
             return main(cfg)
 
         @wraps(main)
