@@ -1,4 +1,4 @@
-"""Answers sampled from a model."""
+"""How tokens are drawn, and text that transformers' `generate` writes after given ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from musician.data.conversation import Message
 from musician.data.render import Renderer
 
 
@@ -32,12 +31,6 @@ class Sampling:
     repetition_penalty: float = 1.0
     max_new_tokens: int = 512
     seed: int = 0
-
-
-@torch.no_grad()
-def answer(network: nn.Module, renderer: Renderer, messages: Sequence[Message], sampling: Sampling) -> str:
-    """Text that the model answers to a conversation whose last turn is the user's."""
-    return continue_ids(network, renderer, renderer.prompt_ids(messages), sampling, as_answer=True)
 
 
 @torch.no_grad()
