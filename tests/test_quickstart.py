@@ -66,7 +66,11 @@ def test_the_stages_run_in_order_and_each_starts_from_the_one_before(tmp_path, m
             calls.append(["show", directory])
 
     monkeypatch.setattr(quickstart.subprocess, "run", record)
-    monkeypatch.setattr(quickstart, "ask", lambda model, prompt, tokens: calls.append(["ask", model, tokens]) or "X:1")
+    monkeypatch.setattr(
+        quickstart,
+        "ask",
+        lambda model, _, tokens, wishes: calls.append(["ask", model, tokens, wishes]) or ("X:1", "X:2"),
+    )
     monkeypatch.setattr("musician.training.report.Report", Report)
     outcome = call("quickstart", "budget=ci", "hydra.run.dir=demo", cwd=tmp_path)
     demo = tmp_path / "demo"
@@ -84,7 +88,7 @@ def test_the_stages_run_in_order_and_each_starts_from_the_one_before(tmp_path, m
         f"model.name_or_path='{demo / 'pretrain' / 'merged'}'",
     ]
     assert merge_sft[1:] == [f"model={demo / 'sft'}"]
-    assert ask[1:] == [demo / "sft" / "merged", 40]
+    assert ask[1:] == [demo / "sft" / "merged", 120, {"key": "D", "meter": "6/8", "unit": "1/8", "bars": 2}]
     assert report[1:] == [demo / "pretrain", demo / "sft"]
     assert "data.limit_train_rows=3" in pretrain
     assert "data.limit_train_rows=3" in sft

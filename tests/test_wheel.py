@@ -65,4 +65,4 @@ def test_the_wheel_works_without_the_checkout(unpacked, tmp_path):
     typo = spawn("train", "+experiment=sft", "optimizer.lrr=1", cwd=tmp_path, env=env)
     assert_refused(typo, "optimizer.lrr", "did you mean 'lr'")
     help_text = spawn("train", "--help", cwd=tmp_path, env=env)
-    assert "sweep: lora_rank" in help_text.stdout
+    assert "lora_rank" in help_text.stdout

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 
@@ -134,11 +134,18 @@ def strip(tune: Tune, *what: str) -> str:
     unknown = set(what) - set(STRIPPED)
     if unknown:
         raise UserError(f"cannot strip {', '.join(sorted(unknown))}; there are: {', '.join(STRIPPED)}")
-    removed = list(_removed(tune, set(what)))
-    nested = [
-        each for each in removed if any(a.start <= each.start and each.end <= a.end and a != each for a in removed)
-    ]
-    return apply(tune.text, (each for each in removed if each not in nested))
+    return apply(tune.text, _joined(_removed(tune, set(what))))
+
+
+def _joined(edits: Iterable[Edit]) -> list[Edit]:
+    """Removals that lie in one another, or overlap in text that is no proper ABC, as one."""
+    found: list[Edit] = []
+    for edit in sorted(edits):
+        if found and edit.start < found[-1].end:
+            found[-1] = Edit(found[-1].start, max(edit.end, found[-1].end), "")
+        else:
+            found.append(edit)
+    return found
 
 
 def _removed(tune: Tune, what: set[str]) -> Iterator[Edit]:
