@@ -66,11 +66,12 @@ def test_the_stages_run_in_order_and_each_starts_from_the_one_before(tmp_path, m
             calls.append(["show", directory])
 
     monkeypatch.setattr(quickstart.subprocess, "run", record)
-    monkeypatch.setattr(
-        quickstart,
-        "ask",
-        lambda model, _, tokens, wishes: calls.append(["ask", model, tokens, wishes]) or ("X:1", "X:2"),
-    )
+
+    def ask(model, _, tokens, wishes):
+        calls.append(["ask", model, tokens, wishes])
+        return "X:1", "X:2"
+
+    monkeypatch.setattr(quickstart, "ask", ask)
     monkeypatch.setattr("musician.training.report.Report", Report)
     outcome = call("quickstart", "budget=ci", "hydra.run.dir=demo", cwd=tmp_path)
     demo = tmp_path / "demo"

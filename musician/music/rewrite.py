@@ -215,6 +215,8 @@ def _canonical_sign(found: re.Match[str]) -> str:
         return f"[{inner}]{_length(found['chord_length'])}{found['chord_tie']}"
     if kind == "decoration" and found[0].startswith("+"):
         return f"!{found[0][1:-1]}!"
+    if kind == "unread":  # apart, or a stray `/` would become the length of the note before it
+        return f" {found[0]} "
     return found[0]
 
 

@@ -1,7 +1,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from musician.errors import UserError
@@ -106,6 +106,8 @@ def test_a_meter_divides_bars() -> None:
         set_meter(parse_tune("X:1\nM:4/4\nL:1/4\nK:C\nA B2 c|"), Meter(2, 4))
 
 
+@example(body='{"}"', semitones=0)
+@example(body="A/1/", semitones=0)
 @settings(max_examples=150, deadline=None)
 @given(st.text(alphabet="ABCcdg^_=|[]():23/>{}\"' \n&-!zZ%KLV1", max_size=80), st.integers(-12, 12))
 def test_any_text_is_rewritten_or_refused(body: str, semitones: int) -> None:
