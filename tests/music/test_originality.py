@@ -42,7 +42,7 @@ def test_longest_run_is_that_of_the_textbook_table(corpus_sample):
 @pytest.mark.parametrize("change", ["none", "key", "unit", "bars", "title"])
 def test_a_copy_is_found_whatever_hides_it(index, corpus_sample, change):
     found = 0
-    for place, text in enumerate(corpus_sample[:60]):
+    for text in corpus_sample[:60]:
         tune = parse_tune(text)
         if not tune.key.plain or len(list(tune.notes)) < 2 * SEED:
             continue
@@ -61,7 +61,6 @@ def test_a_copy_is_found_whatever_hides_it(index, corpus_sample, change):
         assert result.copied == result.windows
         found += 1
     assert found > 40 if change != "bars" else found > 20
-    assert index.compare(corpus_sample[place]).share == 1
 
 
 def test_random_melodies_share_nothing(index):
