@@ -62,7 +62,7 @@ class CausalLMModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Share of this micro-batch in the mean loss of its global batch, times what Lightning and ZeRO divide by."""
-        share = self(batch) / max(1, batch["supervised_in_global_batch"])
+        share = self.forward(batch) / max(1, batch["supervised_in_global_batch"])
         share = self.nonfinite.guard_loss(self, batch, batch_idx, share)
         self.last_batch, self._batch_idx = batch, batch_idx
         divided_by = self.trainer.accumulate_grad_batches * self.trainer.world_size
