@@ -34,6 +34,8 @@ class Hardware:
         fused_lora: compute each plain LoRA layer as one autograd function; with dropout the draws differ from peft's.
         memory_gib: memory of a card; None where it is not known.
         peak_flops: dense FLOP/s of a card in this precision, from the vendor's data sheet.
+        card_bandwidth: bytes/s that a card exchanges with those of its node in a collective, assumed by `plan`.
+        node_bandwidth: bytes/s of a node's network in each direction, assumed by `plan`.
         torch_pin: the last torch whose wheels hold kernels for the card, where that is not the newest.
     """
 
@@ -52,6 +54,8 @@ class Hardware:
     torch_pin: str | None = None
     memory_gib: float | None = None
     peak_flops: float | None = None
+    card_bandwidth: float | None = None
+    node_bandwidth: float | None = None
 
     @property
     def world_size(self) -> int:

@@ -62,7 +62,70 @@ def make_plan(cfg: DictConfig) -> dict[str, Any]:
             "global_batch_size": cfg.global_batch_size,
         },
         "fits": alternatives(cfg, hardware, config, network, room) if room else {},
+        "stage": zero_stage(hardware),
+        "scaling": scaling(cfg, hardware, network, flops),
     }
+
+
+def zero_stage(hardware: Any) -> int:
+    """ZeRO stage of a machine; 0 without ZeRO."""
+    return int(hardware.strategy.get("stage", 2)) if isinstance(hardware.strategy, Mapping) else 0
+
+
+def persistence_threshold(hardware: Any) -> int:
+    """Numbers up to which stage 3 keeps a weight whole."""
+    strategy = hardware.strategy if isinstance(hardware.strategy, Mapping) else {}
+    return int(strategy.get("persistence_threshold", 100_000))
+
+
+def bytes_of_number(hardware: Any) -> int:
+    """Bytes of a number in the type that the network computes in."""
+    return 4 if hardware.dtype == "float32" else 2
+
+
+def scaling(cfg: DictConfig, hardware: Any, network: Any, flops: float) -> list[dict[str, Any]]:
+    """An optimiser step of larger clusters at each ZeRO stage; empty where rates are not known.
+
+    Raises:
+        UserError: a cluster that is no whole number of nodes.
+    """
+    from musician.errors import UserError
+
+    if None in (hardware.peak_flops, hardware.card_bandwidth, hardware.node_bandwidth):
+        return []
+    part = [cards for cards in cfg.clusters if cards > cfg.cards_per_node and cards % cfg.cards_per_node]
+    if part:
+        raise UserError(f"clusters={part}: not a multiple of cards_per_node={cfg.cards_per_node}")
+    stages = sorted({zero_stage(hardware), 1, 2, 3})
+    steps = [cluster_step(cfg, hardware, network, flops, stage, cards) for stage in stages for cards in cfg.clusters]
+    return [{**asdict(s), "efficiency": s.efficiency, "tokens_per_second": s.tokens_per_second} for s in steps]
+
+
+def cluster_step(cfg: DictConfig, hardware: Any, network: Any, flops: float, stage: int, cards: int) -> Any:
+    """One optimiser step of so many cards, each with as many rows as in the planned job; rows are full."""
+    from musician.model.communication import ClusterStep, step_traffic
+
+    accumulation = hardware.accumulation_steps(cfg.global_batch_size)
+    traffic = step_traffic(
+        *(network, stage, cards, bytes_of_number(hardware)),
+        accumulation=accumulation,
+        checkpointing=hardware.gradient_checkpointing,
+        persistence_threshold=persistence_threshold(hardware),
+    )
+    in_node = min(cards, cfg.cards_per_node)
+    rows = hardware.micro_batch_size * accumulation * cards
+    slow, fast = (flops * rows * cfg.data.max_length / cards / (mfu * hardware.peak_flops) for mfu in cfg.mfu)
+    return ClusterStep(
+        stage=stage,
+        cards=cards,
+        rows=rows,
+        sent=traffic.sent(cards),
+        seconds_communicating=traffic.seconds(
+            cards // in_node, in_node, hardware.card_bandwidth, hardware.node_bandwidth
+        ),
+        seconds_computing=(slow, fast),
+        tokens=rows * cfg.data.max_length,
+    )
 
 
 def rank_memory(cfg: DictConfig, hardware: Any, config: Any, network: Any) -> Any:
@@ -71,12 +134,11 @@ def rank_memory(cfg: DictConfig, hardware: Any, config: Any, network: Any) -> An
     from musician.model.network import output_head
     from musician.model.optimizer import parameter_groups
 
-    strategy = hardware.strategy if isinstance(hardware.strategy, Mapping) else {"stage": 0}
-    itemsize = 4 if hardware.dtype == "float32" else 2
+    itemsize = bytes_of_number(hardware)
     groups = [[p.numel() for p in group["params"]] for group in parameter_groups(network, 0.0)]  # type: ignore[attr-defined]
     frozen = [p.numel() for p in network.parameters() if not p.requires_grad]
-    stage, threshold = int(strategy.get("stage", 2)), int(strategy.get("persistence_threshold", 100_000))
-    state = state_bytes(groups, frozen, stage, hardware.world_size, itemsize, threshold)
+    threshold = persistence_threshold(hardware)
+    state = state_bytes(groups, frozen, zero_stage(hardware), hardware.world_size, itemsize, threshold)
     rows, length = hardware.micro_batch_size, cfg.data.max_length
     alike = (
         copy.deepcopy(network).to(next(p for p in network.parameters() if not p.requires_grad).dtype)
@@ -153,6 +215,32 @@ def show(plan: dict[str, Any]) -> None:
         (slow, fast), (low, high) = plan["tokens_per_second"], plan["hours_per_billion_tokens"]
         print(f"at {plan['mfu'][0]:.0%} to {plan['mfu'][1]:.0%} MFU: {slow:,.0f} to {fast:,.0f} tokens/s, ", end="")
         print(f"{low:.1f} to {high:.1f} hours a billion tokens")
+    if plan["scaling"]:
+        show_scaling(plan)
+
+
+def show_scaling(plan: dict[str, Any]) -> None:
+    """Print what communication leaves of larger clusters."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="an optimiser step of a cluster, nothing overlapped", box=box.SIMPLE_HEAD)
+    for column in ("ZeRO", "cards", "rows", "GB sent", "s on links", "efficiency %", "1000 tokens/s"):
+        table.add_column(column, justify="right")
+    for step in plan["scaling"]:
+        low, high = sorted(100 * share for share in step["efficiency"])
+        least, most = (rate / 1000 for rate in step["tokens_per_second"])
+        table.add_row(
+            f"{step['stage']}{' *' if step['stage'] == plan['stage'] else '  '}",
+            *(f"{step['cards']}", f"{step['rows']:,}", f"{step['sent'] / 1e9:.2f}"),
+            *(f"{step['seconds_communicating']:.3f}", f"{low:.1f}-{high:.1f}", f"{least:,.0f}-{most:,.0f}"),
+        )
+    Console(highlight=False).print(table)
+    slow, fast = plan["scaling"][0]["seconds_computing"]
+    batch = plan["batch"]["global_batch_size"]
+    print(f"* this job's stage; a step computes for {fast:.2f} to {slow:.2f} s, a card sends so many GB (10^9 bytes)")
+    print(f"rows grow with the cards, which is other science: global_batch_size={batch} employs at most {batch} cards")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from musician.model.loss import CHUNK
 from musician.model.network import causal_lm
 
 #: DeepSpeed 0.19's `nccl_start_alignment_factor`: a flat group is padded to a multiple of this many numbers a rank.
-_ALIGNMENT = 2
+ALIGNMENT = 2
 
 #: Numbers in Lightning's default `reduce_bucket_size`.
 BUCKET = 200_000_000
@@ -73,11 +73,15 @@ def state_bytes(
         share = sum(shards[: len(sizes)])
         weights, bucket = itemsize * (sum(shards) + sum(whole)), BUCKET
     else:
-        unit = _ALIGNMENT * ranks
-        padded = sum(-(-sum(group) // unit) * unit for group in groups)
-        share = padded // ranks
-        weights, bucket = itemsize * (padded + sum(kept)), min(BUCKET, sum(sizes))
+        flat = sum(padded(sum(group), ALIGNMENT * ranks) for group in groups)
+        share = flat // ranks
+        weights, bucket = itemsize * (flat + sum(kept)), min(BUCKET, sum(sizes))
     return Memory(weights, itemsize * share, (1 + _ADAM_MOMENTS) * _FP32 * share, buckets=itemsize * bucket)
+
+
+def padded(size: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-size // multiple) * multiple
 
 
 def activation_bytes(network: Any, rows: int, length: int, layers: int, checkpointing: bool) -> int:
