@@ -17,6 +17,9 @@ from musician.errors import UserError, nearest
 
 _PACKAGE = Path(__file__).resolve().parent
 
+#: Keys of a node that Hydra reads itself.
+_SPECIAL = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+
 #: In a checkout conf/ sits beside the package; in a wheel it is inside it.
 CONF_DIR = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
 
@@ -91,8 +94,11 @@ def _check_node(node: Mapping[Any, Any], path: str, schemas: list[Any]) -> None:
     known = {str(key) for schema in schemas for key in schema}
     target = node.get("_target_")
     if target is not None:
-        known |= _parameters(str(target), path)
-        known |= {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+        known |= _SPECIAL
+        # Importing a target takes up to seconds; keys that conf/ itself has for it are right, as a test binds them.
+        listed = {str(key) for schema in schemas if schema.get("_target_") == target for key in schema}
+        if not {str(key) for key in node} <= listed | _SPECIAL:
+            known |= _parameters(str(target), path)
     for key, value in node.items():
         if known and str(key) not in known:
             names = sorted(name for name in known if not name.startswith("_"))
@@ -128,9 +134,20 @@ def _read_options(folder: Path, group: str) -> Iterator[Any]:
     for file in sorted(folder.glob("*.yaml")):
         content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
         if isinstance(content, dict):
+            target = _target(file)
+            content = {**({"_target_": target} if target else {}), **content}
             content.pop("defaults", None)
         header = file.read_text().lstrip()
         package = header.split("@package", 1)[1].split()[0] if header.startswith("# @package") else group
         for name in reversed(package.split(".")[1:]):
             content = {name: content}
         yield content
+
+
+def _target(file: Path) -> str | None:
+    """The `_target_` of an option: its own, or that of the options of its group that it builds upon."""
+    content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    if not isinstance(content, dict) or "_target_" in content:
+        return content.get("_target_") if isinstance(content, dict) else None
+    bases = [file.parent / f"{base}.yaml" for base in content.get("defaults", []) if isinstance(base, str)]
+    return next(filter(None, (_target(base) for base in bases if base.is_file())), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -28,6 +27,8 @@ def main(cfg: DictConfig) -> None:
 
 def make_plan(cfg: DictConfig) -> dict[str, Any]:
     """Memory, FLOPs, rate and batch of a job as plain values; bytes a rank."""
+    import torch
+
     from musician.model.flops import training_flops_per_token
     from musician.model.lora import attach_lora, count_parameters
     from musician.model.memory import checkpoint_bytes
@@ -37,11 +38,13 @@ def make_plan(cfg: DictConfig) -> dict[str, Any]:
     accumulation = hardware.accumulation_steps(cfg.global_batch_size)
     config = shape(OmegaConf.to_container(cfg.model.network, resolve=True))  # type: ignore[arg-type]
     lora = build_selected({"lora": cfg.get("lora") or {}}).get("lora")
-    network = attach_lora(meta_network(config, hardware.dtype), lora)
+    with torch.device("meta"):
+        network = attach_lora(meta_network(config, hardware.dtype), lora)
     trainable, total = count_parameters(network)
     memory = rank_memory(cfg, hardware, config, network)
     flops = training_flops_per_token(network, cfg.data.max_length / 2)
     room = None if hardware.memory_gib is None else int(hardware.memory_gib * 2**30)
+    fits = room is None or memory.total <= room
     rates = (
         [mfu * hardware.peak_flops * hardware.world_size / flops for mfu in cfg.mfu] if hardware.peak_flops else None
     )
@@ -61,7 +64,8 @@ def make_plan(cfg: DictConfig) -> dict[str, Any]:
             "ranks": hardware.world_size,
             "global_batch_size": cfg.global_batch_size,
         },
-        "fits": alternatives(cfg, hardware, config, network, room) if room else {},
+        "fits": fits,
+        "alternatives": {} if fits else alternatives(cfg, hardware, config, network, room),
         "stage": zero_stage(hardware),
         "scaling": scaling(cfg, hardware, network, flops),
     }
@@ -140,14 +144,9 @@ def rank_memory(cfg: DictConfig, hardware: Any, config: Any, network: Any) -> An
     threshold = persistence_threshold(hardware)
     state = state_bytes(groups, frozen, zero_stage(hardware), hardware.world_size, itemsize, threshold)
     rows, length = hardware.micro_batch_size, cfg.data.max_length
-    alike = (
-        copy.deepcopy(network).to(next(p for p in network.parameters() if not p.requires_grad).dtype)
-        if frozen
-        else network
-    )
     return replace(
         state,
-        activations=activation_bytes(alike, rows, length, config.num_hidden_layers, hardware.gradient_checkpointing),
+        activations=activation_bytes(network, rows, length, config.num_hidden_layers, hardware.gradient_checkpointing),
         logits=logits_bytes(
             config.vocab_size,
             config.hidden_size,
@@ -157,9 +156,9 @@ def rank_memory(cfg: DictConfig, hardware: Any, config: Any, network: Any) -> An
     )
 
 
-def alternatives(cfg: DictConfig, hardware: Any, config: Any, network: Any, room: int) -> dict[str, bool]:
-    """Whether the job fits as it is, and which single changes towards less memory would fit."""
-    changes: dict[str, dict[str, Any]] = {"as asked": {}}
+def alternatives(cfg: DictConfig, hardware: Any, config: Any, network: Any, room: int | None) -> dict[str, bool]:
+    """Whether single changes towards less memory would fit."""
+    changes: dict[str, dict[str, Any]] = {}
     if not hardware.gradient_checkpointing:
         changes["hardware.gradient_checkpointing=true"] = {"gradient_checkpointing": True}
     for rows in (hardware.micro_batch_size // 2, 1):
@@ -168,7 +167,7 @@ def alternatives(cfg: DictConfig, hardware: Any, config: Any, network: Any, room
     if isinstance(hardware.strategy, Mapping):
         changes["hardware.strategy.stage=3"] = {"strategy": {**hardware.strategy, "stage": 3}}
     return {
-        name: rank_memory(cfg, replace(hardware, **change), config, network).total <= room
+        name: rank_memory(cfg, replace(hardware, **change), config, network).total <= (room or 0)
         for name, change in changes.items()
     }
 
@@ -181,9 +180,9 @@ def refuse_misfit(plan: dict[str, Any], name: str) -> None:
     """
     from musician.errors import UserError
 
-    if plan["fits"].get("as asked", True):
+    if plan["fits"]:
         return
-    fitting = [change for change, fits in plan["fits"].items() if fits]
+    fitting = [change for change, fits in plan["alternatives"].items() if fits]
     hint = f"use {fitting[0]}" if fitting else "no single change of micro-batch, checkpointing or stage fits"
     needed, room = plan["memory"]["total"] / 2**30, plan["card_bytes"] / 2**30
     raise UserError(f"hardware={name}: a rank needs {needed:.1f} GiB and has {room:.0f}; {hint}")

@@ -22,6 +22,7 @@ from musician.model.optimizer import parameter_groups
 #: DeepSpeed 0.19's `stage3_max_reuse_distance`: a gathered weight stays when it is used again within so many numbers.
 REUSE_DISTANCE = 1_000_000_000
 
+
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """Messages of one optimiser step, by collective: bytes of the whole message, of which each rank has or gets a part.

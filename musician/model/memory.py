@@ -87,7 +87,8 @@ def padded(size: int, multiple: int) -> int:
 def activation_bytes(network: Any, rows: int, length: int, layers: int, checkpointing: bool) -> int:
     """Bytes autograd saves for the backward pass, asked of autograd itself with tensors that hold no memory.
 
-    Counted on the CPU's kernels, whose fused attention saves what the GPU's memory-efficient one does: no scores.
+    Counted on the CPU's kernels, whose fused attention saves what the GPU's memory-efficient one does: no scores, with
+    adapters in the type of the base, as ZeRO computes in 16 bits.
 
     Args:
         network: the causal LM, on `meta`, without gradient checkpointing; it is not changed.
@@ -98,25 +99,25 @@ def activation_bytes(network: Any, rows: int, length: int, layers: int, checkpoi
     """
     body: Any = causal_lm(network).model
     all_layers, counts = body.layers, []
-    itemsize = next(iter(all_layers[0].parameters())).element_size()
+    dtype = next(iter(all_layers[0].parameters())).dtype
     for number in (1, 2):
         body.layers = nn.ModuleList(list(all_layers)[:number])
         twin = copy.deepcopy(body)
         with FakeTensorMode():
-            counts.append(_saved(_without_memory(twin), rows, length))
+            counts.append(_saved(_without_memory(twin, dtype), rows, length))
     body.layers = all_layers
     layer, rest = counts[1] - counts[0], 2 * counts[0] - counts[1]
     if not checkpointing:
         return rest + layers * layer
-    return rest + layer + layers * rows * length * body.config.hidden_size * itemsize
+    return rest + layer + layers * rows * length * body.config.hidden_size * dtype.itemsize
 
 
-def _without_memory(body: nn.Module) -> nn.Module:
-    """Give a module the fake tensors of the current mode, of the same shapes, for CPU weights."""
+def _without_memory(body: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Give a module the fake tensors of the current mode, of the same shapes and of this type, for CPU weights."""
     for module in body.modules():
         for name, old in module._parameters.items():
             if old is not None:
-                module._parameters[name] = nn.Parameter(torch.empty(old.shape, dtype=old.dtype), old.requires_grad)
+                module._parameters[name] = nn.Parameter(torch.empty(old.shape, dtype=dtype), old.requires_grad)
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
