@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytorch_lightning as lightning
@@ -21,8 +22,8 @@ ACCUMULATION = 2
 STEPS = 3
 PERSISTENT = 500
 
-#: What is run: ZeRO stage, and what else. In a network this small stage 3 would find every weight again within its reuse
-#: distance, and prefetch all at once; "far" is how it treats one of billions of weights.
+#: What is run: ZeRO stage, and what else. Stage 3 finds every weight of so small a network again within its reuse
+#: distance, and prefetch all at once; "far" is how it treats one of billions.
 KINDS = {
     2: ("1", "2", "3", "3 checkpointing", "3 far", "0"),
     4: ("1", "2", "3", "0"),
@@ -117,7 +118,7 @@ def rank(index, port, ranks, tunes, out):
         marks = train(kind, ranks, tunes)
         found[kind] = [
             {"said": said, "bytes": after[0] - before[0], "packets": after[1] - before[1]}
-            for (_, before), (said, after) in zip(marks, marks[1:], strict=False)
+            for (_, before), (said, after) in pairwise(marks)
         ]
     if index == 0:
         Path(out).write_text(json.dumps(found))
