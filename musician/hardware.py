@@ -9,10 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from musician.errors import UserError
+from musician.errors import UserError, nearest
 
 #: Compute capability from which the hardware has bf16 (Ampere). `torch.cuda.is_bf16_supported` also counts emulation.
 BF16_CAPABILITY = (8, 0)
+
+#: Attention by transformers' name (`documents` is ours): least compute capability of its kernels; None where the CPU
+#: has them too.
+ATTENTION: dict[str, tuple[int, int] | None] = {
+    "documents": None,
+    "sdpa": None,
+    "eager": None,
+    "flash_attention_2": (8, 0),
+    "flash_attention_3": (9, 0),
+    "flex_attention": (8, 0),  # Triton: below, its matrix products miss the tensor cores
+}
 
 
 @dataclass(frozen=True)
@@ -87,11 +98,21 @@ class Hardware:
         """Refuse what this machine cannot do, before anything is loaded.
 
         Raises:
-            UserError: too few GPUs, a precision the card or CPU lacks, a torch without kernels for the card.
+            UserError: too few GPUs, a precision or an attention the card or CPU lacks, a torch without kernels for the
+                card.
         """
+        if self.attn_implementation not in ATTENTION:
+            hint = nearest(self.attn_implementation, ATTENTION)
+            raise UserError(
+                f"hardware.attn_implementation={self.attn_implementation} is not known{hint}; use one of {sorted(ATTENTION)}"
+            )
         if self.accelerator == "cpu":
             if self.precision not in ("32-true", "32", "64-true", "bf16-mixed", "bf16-true"):
                 raise UserError(f"hardware.precision={self.precision} needs a GPU; on CPU use 32-true")
+            if ATTENTION[self.attn_implementation] is not None:
+                raise UserError(
+                    f"hardware.attn_implementation={self.attn_implementation} needs a GPU; on CPU use documents or sdpa"
+                )
             return
         if self.precision == "16-mixed" and isinstance(self.strategy, str):
             raise UserError(
@@ -125,11 +146,21 @@ class Hardware:
             raise UserError(f"this torch has no kernels for {name} ({architecture}); install {pin}")
         if "bf16" in self.precision and capability < BF16_CAPABILITY:
             raise UserError(f"hardware.precision={self.precision}: {name} ({architecture}) has no bf16; use 16-mixed")
-        if capability < BF16_CAPABILITY and self.attn_implementation not in ("sdpa", "eager"):
+        self._check_attention(f"{name} ({architecture})", capability)
+
+    def _check_attention(self, card: str, capability: tuple[int, int]) -> None:
+        asked, needed = self.attn_implementation, ATTENTION.get(self.attn_implementation)
+        if needed is not None and capability < needed:
             raise UserError(
-                f"hardware.attn_implementation={self.attn_implementation}: {name} ({architecture}) has neither "
-                "FlashAttention nor fast Triton; use sdpa"
+                f"hardware.attn_implementation={asked}: {card} has no kernels for it (FlashAttention or fast Triton need "
+                f"sm_{needed[0]}{needed[1]}); use sdpa"
             )
+        if asked.startswith("flash") and self.precision.startswith("32"):
+            raise UserError(
+                f"hardware.attn_implementation={asked} needs 16 bits, not precision={self.precision}; use sdpa"
+            )
+        if asked == "documents" and capability < BF16_CAPABILITY:
+            raise UserError(f"hardware.attn_implementation={asked} has not been run on {card}; use sdpa")
 
 
 def runs_on(architecture: str, capability: tuple[int, int]) -> bool:

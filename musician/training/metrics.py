@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import time
 from typing import Any
@@ -12,15 +13,22 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from musician.data.batches import Batch
-from musician.model.flops import measured_peak, training_flops_per_token
+from musician.model.flops import (
+    describe_peak,
+    measured_peak,
+    recomputed_flops_per_token,
+    training_flops_per_token,
+)
 
 
 class StepMetrics(Callback):
     """Logs `train/...` once an optimiser step, over all micro-batches and ranks.
 
     `train/loss` is the mean over the supervised tokens of the global batch, `train/tokens_per_second` counts tokens
-    that are not padding, `train/mfu` compares their FLOPs (4N for a frozen base) with the rate of matrix products
-    measured on this device when training starts, `train/skipped_steps` counts updates that an fp16 overflow prevented.
+    that are not padding and `train/useful_share` is their share of all positions. `train/mfu` compares their FLOPs (4N
+    for a frozen base) with the rate of matrix products measured on this device when training starts; `train/hfu` counts
+    padding, and what checkpointing computes again, as well. `peak` says what was measured. Both go by the wall clock: other
+    work on the machine lowers them. `train/skipped_steps` counts updates that an fp16 overflow prevented.
 
     Args:
         every_n_steps: log the step metrics every so many optimiser steps.
@@ -30,6 +38,8 @@ class StepMetrics(Callback):
         self.every_n_steps = every_n_steps
         self.tokens_seen = 0
         self.seconds_training = 0.0
+        #: What MFU and HFU are compared with, in words; None before training starts.
+        self.peak: str | None = None
         self._peak = 0.0
         self._lr = 0.0
         self._begin_step()
@@ -37,7 +47,11 @@ class StepMetrics(Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Measure what the device can do."""
         dtype = next(pl_module.network.parameters()).dtype
-        self._peak = measured_peak(pl_module.device, dtype) * trainer.world_size
+        peak = measured_peak(pl_module.device, dtype)
+        self._peak = peak * trainer.world_size
+        self.peak = describe_peak(peak, pl_module.device, dtype, trainer.world_size)
+        if trainer.is_global_zero:
+            logging.getLogger(__name__).info(f"peak: {self.peak}")
         self._started = time.perf_counter()
 
     def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -80,18 +94,23 @@ class StepMetrics(Callback):
 
     def _finish_step(self, trainer: lightning.Trainer, module: Any) -> None:
         seconds = time.perf_counter() - self._started
-        sums = torch.tensor([self._loss, float(self._tokens)], dtype=torch.float64, device=module.device)
-        loss, tokens = (float(value) for value in _summed(trainer, sums))
+        counted = [self._loss, float(self._tokens), float(self._places), self._context]
+        sums = torch.tensor(counted, dtype=torch.float64, device=module.device)
+        loss, tokens, places, context = (float(value) for value in _summed(trainer, sums))
         self.tokens_seen += int(tokens)
         self.seconds_training += seconds
-        flops = training_flops_per_token(module.network, self._context / max(1, self._places))
+        context /= max(1.0, places)
+        flops = training_flops_per_token(module.network, context)
+        again = recomputed_flops_per_token(module.network, context)
         engine_norm = _engine_norm(trainer)
         values = {
             "train/loss": loss,
             "train/grad_norm": self._gradient_norm if engine_norm is None else engine_norm,
             "train/lr": self._lr,
             "train/tokens_per_second": tokens / seconds,
+            "train/useful_share": tokens / max(1.0, places),
             "train/mfu": tokens / seconds * flops / self._peak if self._peak else float("nan"),
+            "train/hfu": places / seconds * (flops + again) / self._peak if self._peak else float("nan"),
             "train/memory_gib": peak_memory_gib(module.device),
             "train/tokens_seen": float(self.tokens_seen),
             "train/skipped_steps": float(getattr(trainer.model, "skipped_steps", 0)),

@@ -18,6 +18,9 @@ from musician.training.evaluation import exchange_objects
 from musician.training.nonfinite import NonFinite, require_finite
 from musician.training.randomness import random_state, restore_random_state
 
+#: Name of this part of a step in a profile.
+HEAD_AND_LOSS = "head and loss"
+
 
 class CausalLMModule(lightning.LightningModule):
     """Trains a causal LM on the supervised tokens of each batch.
@@ -58,10 +61,12 @@ class CausalLMModule(lightning.LightningModule):
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the negative log-likelihoods of the supervised tokens of a micro-batch, in nats."""
         hidden = hidden_states(self.network, batch["input_ids"], batch["position_ids"])
-        return summed_nll(hidden, batch["labels"], output_head(self.network))
+        with torch.profiler.record_function(HEAD_AND_LOSS):
+            return summed_nll(hidden, batch["labels"], output_head(self.network))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Share of this micro-batch in the mean loss of its global batch, times what Lightning and ZeRO divide by."""
+        # Not self(batch): DeepSpeed's hooks would run twice, and end ZeRO-3's trace of the step after one module.
         share = self.forward(batch) / max(1, batch["supervised_in_global_batch"])
         share = self.nonfinite.guard_loss(self, batch, batch_idx, share)
         self.last_batch, self._batch_idx = batch, batch_idx

@@ -28,6 +28,7 @@ class RunSummary:
         seconds_training: wall-clock seconds of the optimiser steps, of earlier parts of a resumed run as well.
         tokens_seen: tokens trained on, padding left out.
         peak_memory_gib: most memory that rank 0 held.
+        peak: what MFU and HFU are compared with, in words.
     """
 
     step: int
@@ -38,6 +39,7 @@ class RunSummary:
     seconds_training: float | None
     tokens_seen: int | None
     peak_memory_gib: float
+    peak: str | None = None
 
     @property
     def value(self) -> float | None:
@@ -70,6 +72,7 @@ def summarise(trainer: lightning.Trainer, objective: str | None, parameters: tup
         seconds_training=counted.seconds_training if counted else None,
         tokens_seen=counted.tokens_seen if counted else None,
         peak_memory_gib=peak_memory_gib(trainer.strategy.root_device),
+        peak=counted.peak if counted else None,
     )
 
 

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 
-from musician.model.flops import measured_peak, training_flops_per_token
+from musician.model.flops import measured_peak, recomputed_flops_per_token, training_flops_per_token
 from musician.model.loss import summed_nll
 from musician.model.network import hidden_states, output_head
 
@@ -79,6 +79,22 @@ def test_lora_costs_what_torch_counts_of_the_real_loss():
     with FlopCounterMode(display=False) as counter:
         summed_nll(hidden_states(network, ids), ids, output_head(network)).backward()
     assert counter.get_total_flops() == pytest.approx(length * training_flops_per_token(network, length), rel=0.12)
+
+
+def test_checkpointing_computes_the_blocks_again_as_torch_counts():
+    """HFU's part: 2(P+R) + A, neither head nor loss; the last layer's last product is not needed again."""
+    length, counts = 32, []
+    for checkpointing in (False, True):
+        network = tiny_llama(attn_implementation="eager", num_key_value_heads=4, num_hidden_layers=6)
+        network.train()
+        if checkpointing:
+            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        ids = token_ids((1, length))
+        with FlopCounterMode(display=False) as counter:
+            summed_nll(hidden_states(network, ids), ids, output_head(network)).backward()
+        counts.append(counter.get_total_flops())
+        assert (recomputed_flops_per_token(network, length) > 0) == checkpointing
+    assert counts[1] - counts[0] == pytest.approx(length * recomputed_flops_per_token(network, length), rel=0.15)
 
 
 def test_the_measured_rate_is_one_that_a_product_really_reaches():

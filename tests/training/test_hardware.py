@@ -151,3 +151,29 @@ def test_a_v100_node_is_checked_and_restricted_at_the_start(monkeypatch, kernels
     zero = {"_target_": "musician.training.strategy.ZeroStrategy"}
     Hardware("8xv100", "gpu", devices=8, precision="16-mixed", strategy=zero).check()
     assert kernels() == {"mem_efficient"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"attn_implementation": "sdap"}, r"sdap is not known \(did you mean 'sdpa'\?\); use one of"),
+        ({"attn_implementation": "flash_attention_2"}, "needs a GPU; on CPU use documents or sdpa"),
+        ({"attn_implementation": "flex_attention"}, "needs a GPU"),
+    ],
+)
+def test_an_attention_that_this_machine_cannot_compute_is_refused_before_anything_is_loaded(options, words):
+    with pytest.raises(UserError, match=words) as caught:
+        Hardware("m", **options).check()
+    assert "\n" not in str(caught.value)
+
+
+def test_flash_attention_in_full_precision_is_refused():
+    with pytest.raises(UserError, match="needs 16 bits"):
+        Hardware("m", "gpu", precision="32-true", attn_implementation="flash_attention_2").check_card(
+            "A800", (8, 0), ["sm_80"]
+        )
+
+
+@pytest.mark.parametrize("attention", ["documents", "sdpa", "eager"])
+def test_what_needs_no_kernels_of_its_own_passes(attention):
+    Hardware("m", attn_implementation=attention).check()

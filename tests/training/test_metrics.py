@@ -5,14 +5,17 @@ import sys
 
 import pytest
 
+from musician.training.metrics import StepMetrics
 from musician.training.progress import StepProgress
 
 from .toys import data, fit
 
 STEP_METRICS = {
     f"train/{name}"
-    for name in ("loss", "lr", "grad_norm", "tokens_per_second", "mfu", "memory_gib", "tokens_seen", "skipped_steps")
+    for name in ("loss", "lr", "grad_norm", "tokens_per_second", "mfu", "hfu", "useful_share", "memory_gib")
 }
+
+STEP_METRICS |= {"train/tokens_seen", "train/skipped_steps"}
 
 
 @pytest.mark.parametrize("micro", [1, 4])
@@ -36,6 +39,19 @@ def test_counts_are_those_of_the_data(tunes):
     assert set(run.log.column("train/skipped_steps")) == {0.0}
     assert all(0 < share < 2 for share in run.log.column("train/mfu"))
     assert all(speed > 0 for speed in run.log.column("train/tokens_per_second"))
+
+
+def test_hardware_computes_padding_too_and_the_peak_has_a_name(tunes):
+    """Four rows a micro-batch are padded to the longest: MFU is the useful share of HFU."""
+    run = fit(tunes, micro=4)
+    batches = list(run.trainer.datamodule.training_batches(0, 0))
+    shares = [batch["num_tokens"] / batch["input_ids"].numel() for batch in batches]
+    assert run.log.column("train/useful_share") == pytest.approx(shares)
+    assert min(shares) < 1
+    quotients = zip(run.log.column("train/mfu"), run.log.column("train/hfu"), strict=True)
+    assert [mfu / hfu for mfu, hfu in quotients] == pytest.approx(shares)
+    metrics = next(callback for callback in run.trainer.callbacks if isinstance(callback, StepMetrics))
+    assert "GFLOP/s a rank x 1, measured: products of 1024 x 1024, float32" in metrics.peak
 
 
 def test_memory_is_at_most_what_the_system_says(tunes):
