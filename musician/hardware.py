@@ -104,7 +104,8 @@ class Hardware:
         if self.attn_implementation not in ATTENTION:
             hint = nearest(self.attn_implementation, ATTENTION)
             raise UserError(
-                f"hardware.attn_implementation={self.attn_implementation} is not known{hint}; use one of {sorted(ATTENTION)}"
+                f"hardware.attn_implementation={self.attn_implementation} is not known{hint}; "
+                f"use one of {sorted(ATTENTION)}"
             )
         if self.accelerator == "cpu":
             if self.precision not in ("32-true", "32", "64-true", "bf16-mixed", "bf16-true"):
@@ -152,8 +153,8 @@ class Hardware:
         asked, needed = self.attn_implementation, ATTENTION.get(self.attn_implementation)
         if needed is not None and capability < needed:
             raise UserError(
-                f"hardware.attn_implementation={asked}: {card} has no kernels for it (FlashAttention or fast Triton need "
-                f"sm_{needed[0]}{needed[1]}); use sdpa"
+                f"hardware.attn_implementation={asked}: {card} has no kernels for it "
+                f"(FlashAttention or fast Triton need sm_{needed[0]}{needed[1]}); use sdpa"
             )
         if asked.startswith("flash") and self.precision.startswith("32"):
             raise UserError(

@@ -26,9 +26,9 @@ class StepMetrics(Callback):
 
     `train/loss` is the mean over the supervised tokens of the global batch, `train/tokens_per_second` counts tokens
     that are not padding and `train/useful_share` is their share of all positions. `train/mfu` compares their FLOPs (4N
-    for a frozen base) with the rate of matrix products measured on this device when training starts; `train/hfu` counts
-    padding, and what checkpointing computes again, as well. `peak` says what was measured. Both go by the wall clock: other
-    work on the machine lowers them. `train/skipped_steps` counts updates that an fp16 overflow prevented.
+    for a frozen base) with the rate of matrix products measured on this device when training starts; `train/hfu` also
+    counts padding and what checkpointing computes again. `peak` says what was measured. Both go by the wall clock:
+    other work on the machine lowers them. `train/skipped_steps` counts updates that an fp16 overflow prevented.
 
     Args:
         every_n_steps: log the step metrics every so many optimiser steps.
