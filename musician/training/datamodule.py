@@ -68,6 +68,7 @@ class TokenDataModule(lightning.LightningDataModule):
         self.num_proc = num_proc
         self._loader: EpochLoader | None = None
         self._position: dict[str, Any] | None = None
+        self._is_set_up = False
         self.schedule_work(global_batch_size=1, micro_batch_size=1)
 
     def schedule_work(
@@ -85,11 +86,13 @@ class TokenDataModule(lightning.LightningDataModule):
             self.path = str(self._prepare())
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the prepared directory and plan the rows.
+        """Open the prepared directory and plan the rows; again, as Lightning does, does nothing.
 
         Raises:
             UserError: prepared for longer rows than `max_length`, or with another tokenizer or template.
         """
+        if self._is_set_up:
+            return
         if self.path is None:
             self.path = str(self._prepare())
         self.data = PreparedData(self.path, self.renderer.tokenizer)
@@ -107,6 +110,7 @@ class TokenDataModule(lightning.LightningDataModule):
         assert train is not None, "prepare() refuses to write data without a training split"
         self.train, self.train_rows = train, self._plan(train)
         self.validation = self.data.split("validation")
+        self._is_set_up = True
 
     def train_dataloader(self) -> EpochLoader:
         """Micro-batches of this rank; the order is keyed by (seed, epoch)."""
