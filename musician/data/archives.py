@@ -124,7 +124,8 @@ def _tar(stream: io.BufferedReader, where: str, formats: Container[str], ignored
                 archive.members.clear()  # type: ignore[attr-defined]  # else it remembers every one
                 opened = archive.extractfile(entry) if entry.isfile() else None
                 if opened is not None and _known(entry.name, formats, ignored):
-                    yield _member(opened, entry.name, entry.size, f"{where}:{entry.name}")
+                    name = f"{where}:{entry.name}"
+                    yield _member(_bounded(opened, entry.size, name), entry.name, entry.size, name)
     except tarfile.TarError as error:
         raise UserError(f"data {where}: cannot be unpacked ({error}); unpack it yourself") from error
 

@@ -14,7 +14,7 @@ CHUNK = 1 << 18
 LONGEST = 1 << 28
 
 _BLANK = re.compile(r"[ \t\n\r]*")
-#: The decoder stops this near to the end of what is there when only the rest of a word is missing.
+#: What the decoder makes of the last so many characters may change with those that follow.
 _WORD = 16
 
 
@@ -73,7 +73,7 @@ class ArrayReader:
             except RecursionError as error:
                 raise ValueError("nested too deeply") from error
             else:
-                if self._ended or end < len(self._text):  # a number may go on
+                if self._ended or end + _WORD < len(self._text):  # a number may go on: 1.5e+
                     self._place = end
                     return item
             self._more()

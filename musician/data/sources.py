@@ -18,7 +18,6 @@ from musician.music.corpus import CorpusTune, default_collections, iter_tunes
 from musician.music.family import families
 from musician.music.tasks.rules import make_tasks
 
-
 _FORMATS = ", ".join([*sorted(READERS), *PACKED])
 
 
