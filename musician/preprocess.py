@@ -58,8 +58,10 @@ def report(meta: dict[str, Any]) -> None:
     )
     lost = ", ".join(f"{count} {reason}" for reason, count in sorted(meta["dropped"].items())) or "none"
     cut = ", ".join(f"{count} {what}" for what, count in sorted(meta["cuts"].items())) or "none"
+    mended = ", ".join(f"{count} {what}" for what, count in sorted(meta.get("repairs", {}).items())) or "none"
     print(
-        f"rows: {meta['rows_in']} in, {meta['rows_out']} used, dropped: {lost}; cut: {cut}\n{splits}", file=sys.stderr
+        f"rows: {meta['rows_in']} in, {meta['rows_out']} used, dropped: {lost}; cut: {cut}; mended: {mended}\n{splits}",
+        file=sys.stderr,
     )
 
 

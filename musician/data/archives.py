@@ -35,11 +35,13 @@ class Member:
         stream: its bytes, uncompressed.
         suffix: its format, such as `.jsonl`, in lower case.
         where: its name for messages: `corpus.tar.gz:train/rows.jsonl`.
+        fallback: character set to read it in where it is text, but not UTF-8; None refuses it.
     """
 
     stream: io.BufferedReader
     suffix: str
     where: str
+    fallback: str | None = None
 
 
 def _zstd(stream: BinaryIO) -> Any:

@@ -27,11 +27,15 @@ class SourceRow:
         values: its columns.
         where: where it stands, for messages: `file.jsonl line 17`.
         family: the tune family it belongs to; None: to be derived from its text.
+        repair: what was done to make it readable; None: nothing.
+        dropped: why it is not to be trained on; None: it is, or that is still to be seen.
     """
 
     values: Mapping[str, Any]
     where: str
     family: str | None = None
+    repair: str | None = None
+    dropped: str | None = None
 
     def own_family(self) -> str | None:
         """The family it came with: from its source, or from a column `family`, as `musician.build_tasks` writes it."""
@@ -110,22 +114,33 @@ def _table(delimiter: str) -> Callable[[Member], Iterator[SourceRow]]:
 
 
 def _text_file(member: Member) -> Iterator[SourceRow]:
-    yield SourceRow({"text": _utf8(member)}, member.where)
+    text, repair = _decoded(member)
+    yield SourceRow({"text": text}, member.where, repair=repair)
 
 
 def _abc_file(member: Member) -> Iterator[SourceRow]:
-    for index, tune in enumerate(split_tunes(_utf8(member))):
-        yield SourceRow({"text": tune}, f"{member.where} tune {index}")
+    text, repair = _decoded(member)
+    for index, tune in enumerate(split_tunes(text)):
+        yield SourceRow({"text": tune}, f"{member.where} tune {index}", repair=repair)
 
 
-def _utf8(member: Member) -> str:
+def _decoded(member: Member) -> tuple[str, str | None]:
+    """The text of a file, and what it was decoded from where that is not UTF-8."""
     content = member.stream.read(LONGEST)
     if len(content) == LONGEST:
         raise UserError(f"data {member.where}: longer than {LONGEST:,} bytes, which is no document; cut it")
     try:
-        return _universal_newlines(content.decode("utf-8-sig"))
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return _universal_newlines(content.decode("utf-16")), "read as UTF-16"
+        return _universal_newlines(content.decode("utf-8-sig")), None
     except UnicodeDecodeError as error:
-        raise UserError(f"data {member.where}: not UTF-8 text (byte {error.start}); convert it") from error
+        if member.fallback:
+            text = content.decode(member.fallback, errors="replace")
+            return _universal_newlines(text), f"read as {member.fallback}"
+        raise UserError(
+            f"data {member.where}: not UTF-8 text (byte {error.start}); convert it, or name its character set, such as "
+            "data.source.fallback_encoding=latin-1"
+        ) from error
 
 
 def _universal_newlines(text: str) -> str:

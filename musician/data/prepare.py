@@ -8,24 +8,26 @@ import hashlib
 import json
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context, parent_process
+from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Thread
 from typing import Any
+
+import numpy as np
 
 from musician.atomic import publish_first
 from musician.data.assemble import assemble
 from musician.data.conversation import Row
+from musician.data.duplicates import judge
 from musician.data.files import SourceRow
 from musician.data.prepared import FORMAT
 from musician.data.render import Renderer
-from musician.data.shards import Recipe, Tally, shards_of, understand, write_shard
+from musician.data.shards import Recipe, Tally, understand, write_shard
+from musician.data.sketch import Sketcher
 from musician.data.sources import Source
 from musician.data.tokenizer import smallest_dtype
+from musician.data.workers import work_on_shards
 from musician.errors import UserError
 from musician.progress import track
 
@@ -74,7 +76,8 @@ def content_key(source: Source, renderer: Renderer, recipe: Recipe) -> str:
         source.identity(),
         renderer.tokenizer_hash,
         renderer.identity(),
-        [recipe.max_length, recipe.validation_fraction, recipe.split_seed, recipe.text_field],
+        [recipe.max_length, recipe.validation_fraction, recipe.split_seed, recipe.text_field, recipe.keep],
+        recipe.quality.identity(),
         code_version(),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
@@ -96,7 +99,7 @@ def read_rows(source: Source, recipe: Recipe) -> Iterator[tuple[SourceRow, Row]]
         UserError: a row whose columns are not understood, named by where it stands.
     """
     for found in source.rows():
-        yield found, understand(found, recipe)
+        yield found, understand(found, recipe)[0]
 
 
 @contextmanager
@@ -127,7 +130,7 @@ def _alone(partial: Path) -> Iterator[Path]:
 
 
 def _make(source: Source, renderer: Renderer, recipe: Recipe, partial: Path, target: Path, num_proc: int) -> None:
-    shards = _write_shards(source, renderer, recipe, partial / "shards", num_proc)
+    shards = _write_shards(source, renderer, recipe, partial, num_proc)
     tally = Tally()
     for shard in shards:
         tally.add(Tally.read(shard / "tally.json"))
@@ -145,62 +148,41 @@ def _make(source: Source, renderer: Renderer, recipe: Recipe, partial: Path, tar
     publish_first(whole, target, mark="meta.json")
 
 
-def _write_shards(source: Source, renderer: Renderer, recipe: Recipe, folder: Path, num_proc: int) -> list[Path]:
+@dataclass(frozen=True, slots=True)
+class _ShardWriter:
+    renderer: Renderer
+    recipe: Recipe
+
+    def __call__(self, rows: list[SourceRow], directory: Path) -> None:
+        write_shard(rows, self.renderer, self.recipe, directory)
+
+
+def _write_shards(source: Source, renderer: Renderer, recipe: Recipe, partial: Path, num_proc: int) -> list[Path]:
     """Write the shards that are not there yet; return all of them in order."""
-    rows = track(source.rows(), "tokenising rows", source.num_rows())
-    wanted: list[Path] = []
-
-    def missing() -> Iterator[tuple[list[SourceRow], Path]]:
-        for number, shard in enumerate(shards_of(rows)):
-            wanted.append(folder / f"{number:05d}")
-            if not (wanted[-1] / "tally.json").is_file():
-                yield shard, wanted[-1]
-
-    if num_proc <= 1:
-        for shard, directory in missing():
-            write_shard(shard, renderer, recipe, directory)
-    else:
-        _in_processes(missing(), renderer, recipe, num_proc)
-    return wanted
+    rows = source.rows()
+    if recipe.quality.compares:
+        rows = _judged(rows, _verdicts(source, recipe, partial, num_proc), recipe.quality.reasons())
+    writer = _ShardWriter(renderer, recipe)
+    return work_on_shards(
+        track(rows, "tokenising rows", source.num_rows()), writer, partial / "shards", "tally.json", num_proc
+    )
 
 
-def _in_processes(
-    tasks: Iterable[tuple[list[SourceRow], Path]], renderer: Renderer, recipe: Recipe, num_proc: int
-) -> None:
-    """Write shards in processes, a few ahead of the oldest unfinished one, so that memory is bounded."""
-    pool = ProcessPoolExecutor(num_proc, get_context("spawn"), _start_worker, (renderer, recipe))
-    pending: deque[Future[None]] = deque()
-    try:
-        for shard, directory in tasks:
-            if len(pending) > num_proc:
-                pending.popleft().result()
-            pending.append(pool.submit(_work, shard, directory))
-        for future in pending:
-            future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _verdicts(source: Source, recipe: Recipe, partial: Path, num_proc: int) -> np.ndarray:
+    """Which rows are dropped for their quality; read from where an earlier run left them."""
+    file = partial / "verdicts.npy"
+    if not file.is_file():
+        rows = track(source.rows(), "comparing rows", source.num_rows())
+        sketches = work_on_shards(rows, Sketcher(recipe), partial / "sketches", "whole", num_proc)
+        whole = partial / ".verdicts.npy"
+        np.save(whole, judge(sketches, recipe.quality) if sketches else np.zeros(0, np.uint8))
+        whole.rename(file)
+    return np.load(file)
 
 
-#: Writes a shard; set once in each worker process.
-_WORK: list[Callable[[list[SourceRow], Path], None]] = []
-
-
-def _start_worker(renderer: Renderer, recipe: Recipe) -> None:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
-    _WORK.append(lambda shard, directory: write_shard(shard, renderer, recipe, directory))
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _work(shard: list[SourceRow], directory: Path) -> None:
-    _WORK[0](shard, directory)
-
-
-def _end_with_parent() -> None:
-    """A killed parent says nothing; its workers would wait for work for ever."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+def _judged(rows: Iterable[SourceRow], verdicts: np.ndarray, reasons: Sequence[str]) -> Iterator[SourceRow]:
+    for row, verdict in zip(rows, verdicts.tolist(), strict=True):
+        yield replace(row, dropped=reasons[verdict - 1]) if verdict else row
 
 
 def _describe(key: str, source: Source, renderer: Renderer, recipe: Recipe, tally: Tally) -> dict[str, Any]:
@@ -222,6 +204,7 @@ def _describe(key: str, source: Source, renderer: Renderer, recipe: Recipe, tall
         "rows_out": tally.rows_out,
         "dropped": dict(tally.dropped),
         "cuts": dict(tally.cuts),
+        "repairs": dict(tally.repairs),
         "splits": {
             split: {"items": count, "tokens": tally.tokens[split], "supervised_tokens": tally.supervised[split]}
             for split, count in tally.items.items()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -51,19 +53,29 @@ class RowSource:
         split: split of a hub dataset.
         revision: revision of a hub dataset.
         limit: read only the first so many rows.
+        fallback_encoding: character set of `.txt` and `.abc` files that are not UTF-8, such as `latin-1`; None refuses
+            them. Counted.
 
     Raises:
         UserError: nothing there, an unknown format, an unreadable row (named by file and line).
     """
 
-    def __init__(self, path: str, split: str = "train", revision: str | None = None, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        split: str = "train",
+        revision: str | None = None,
+        limit: int | None = None,
+        fallback_encoding: str | None = None,
+    ) -> None:
         self.path, self.split, self.revision, self.limit = path, split, revision, limit
+        self.fallback_encoding = _known_encoding(fallback_encoding)
         self._hub: Any = None
         self._ignored: Counter[str] = Counter()
 
     def identity(self) -> str:
         """Hash of the bytes of every file, or the fingerprint of the hub dataset."""
-        digest = hashlib.sha256(repr((self.split, self.limit)).encode())
+        digest = hashlib.sha256(repr((self.split, self.limit, self.fallback_encoding)).encode())
         files = self._files()
         if files is None:
             digest.update(f"{self.path}@{self.revision}:{self._hub_dataset()._fingerprint}".encode())
@@ -86,7 +98,7 @@ class RowSource:
                 row
                 for file in files
                 for member in members(file, READERS, self._ignored)
-                for row in READERS[member.suffix](member)
+                for row in READERS[member.suffix](replace(member, fallback=self.fallback_encoding))
             )
         return islice(found, self.limit)
 
@@ -237,6 +249,13 @@ class TuneTaskSource(TuneSource):
                 if self.tasks is None or task.name in self.tasks:
                     messages = [{"role": "user", "content": task.prompt}, {"role": "assistant", "content": task.answer}]
                     yield SourceRow({"messages": messages}, f"{tune.file} tune {tune.index} task {task.name}", family)
+
+
+def _known_encoding(name: str | None) -> str | None:
+    try:
+        return codecs.lookup(name).name if name else None
+    except LookupError as error:
+        raise UserError(f"data.source.fallback_encoding={name}: no such character set; latin-1 or cp1252?") from error
 
 
 @lru_cache(maxsize=4)

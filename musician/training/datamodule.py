@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from musician.data.packing import Rows, one_document_a_row
 from musician.data.plan import planned_rows
 from musician.data.prepare import Recipe, prepare
 from musician.data.prepared import PreparedData, PreparedSplit
+from musician.data.quality import Quality
 from musician.data.render import Renderer
 from musician.data.sources import Source
 from musician.errors import UserError
@@ -36,6 +38,8 @@ class TokenDataModule(lightning.LightningDataModule):
         limit_val_rows: validate on the first so many rows.
         seed: with the epoch, decides the order.
         num_proc: processes that tokenise; the data do not depend on it.
+        quality: rows to drop and characters to mend (when preparing); None: none.
+        keep: columns of the rows whose values are kept beside the tokens, where they have any.
     """
 
     def __init__(  # noqa: PLR0913 - the signature is the schema of conf/data
@@ -54,13 +58,15 @@ class TokenDataModule(lightning.LightningDataModule):
         limit_val_rows: int | None = None,
         seed: int = 0,
         num_proc: int = 1,
+        quality: Quality | None = None,
+        keep: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.renderer = renderer
         self.source = source
         self.path = path
         self.root = Path(root).expanduser()
-        self.recipe = Recipe(max_length, validation_fraction, split_seed, text_field)
+        self.recipe = Recipe(max_length, validation_fraction, split_seed, text_field, quality or Quality(), tuple(keep))
         self.packing = packing
         self.reshuffle = reshuffle
         self.limits = (limit_train_rows, limit_val_rows)
