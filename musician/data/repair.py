@@ -1,4 +1,4 @@
-"""Text that was decoded in the wrong character set, mended where that is certain and counted."""
+"""Text that was decoded in the wrong character set, mended where the signs of it are clear, and counted."""
 
 from __future__ import annotations
 

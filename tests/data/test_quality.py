@@ -20,8 +20,9 @@ from musician.data.repair import DOS, LEFT, MARK, MOJIBAKE, repair, repaired
 from musician.data.sketch import minhash
 from musician.data.sources import RowSource
 from musician.errors import UserError
+from musician.music.abc import parse_tune
 from musician.music.corpus import iter_tunes
-from musician.music.transpose import transpose
+from musician.music.transpose import transpose_by
 
 from .oracles import same_tune_in_g, tune_in_c, write_jsonl
 
@@ -83,8 +84,14 @@ def corpus():
     return list(tunes.values())[:600]
 
 
+def higher(text, semitones):
+    return transpose_by(parse_tune(text), semitones)
+
+
 def rebarred(text):
-    """No bar lines but repeats, one line of music: a copy in other layout."""
+    """No bar lines but repeats, one line of music; a tune with accidentals keeps its own: they would sound on."""
+    if any(sign in text.partition("\nK:")[2] for sign in "^_="):
+        return retitled(text, "Not re-barred")
     header, key, body = text.partition("\nK:")
     first, _, music = body.partition("\n")
     music = "".join(line.partition("%")[0] + " " for line in music.splitlines())
@@ -109,7 +116,7 @@ def found_among(corpus, change, byte_renderer, tmp_path, quality):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
-    [lambda t: transpose(t, 3), lambda t: transpose(t, -2), rebarred, lambda t: retitled(t, "Another")],
+    [lambda t: higher(t, 3), lambda t: higher(t, -2), rebarred, lambda t: retitled(t, "Another")],
     ids=["minor third up", "whole tone down", "re-barred", "retitled"],
 )
 def test_planted_copies_of_tunes_are_found(change, corpus, byte_renderer, tmp_path):
@@ -244,7 +251,7 @@ class Quiz:
 def test_rows_that_hold_a_question_are_dropped(byte_renderer, tmp_path):
     question = "Which of these old masters wrote a set of twenty four caprices for the violin alone?"
     quiz = Quiz(question, f"Which key is this jig in?\n{TUNE}")
-    rows = ["harmless", f"Quiz night. {question.upper()}", f"Some tune\n{transpose(TUNE, 2)}", "harmless too"]
+    rows = ["harmless", f"Quiz night. {question.upper()}", f"Some tune\n{higher(TUNE, 2)}", "harmless too"]
     for against in ([quiz], {"quiz": quiz}):
         reasons, split = dropped(rows, byte_renderer, tmp_path, Quality(against=against))
         assert reasons == {"holds a question of quiz": 2}
@@ -300,7 +307,7 @@ def test_broken_characters_are_mended_and_named(broken, sound, fault):
 
 
 @settings(max_examples=200)
-@given(text=st.text(st.sampled_from("abcß éäü\n|:♯五「”’—–")))
+@given(text=st.text(st.sampled_from("abcß éäü\n|:♯五「")))
 def test_sound_text_is_left_alone(text):
     faults = []
     assert repair(text, faults.append) == text
@@ -333,7 +340,7 @@ def test_files_in_another_character_set_are_read_when_it_is_named(byte_renderer,
     with pytest.raises(UserError, match="no such character set"):
         RowSource(str(folder), fallback_encoding="latin-99")
     source = RowSource(str(folder), fallback_encoding="latin-1")
-    assert [row.values["text"][:12].split("\n")[-1] for row in source.rows()] == ["T:Märche", "T:b", "naïve", "naïve"]
+    assert [row.values["text"].split("\n")[:2][-1] for row in source.rows()] == ["T:Märchen", "T:b", "naïve", "naïve"]
     directory = prepare(source, byte_renderer, Recipe(64), tmp_path / "d")
     assert read_meta(directory)["repairs"] == {"read as iso8859-1": 2, "read as UTF-16": 1}
 
