@@ -20,7 +20,7 @@ from musician.music.form import section_bars
 
 PERCENTILES = (5, 25, 50, 75, 95)
 #: Documents whose music is read, evenly spaced over the training split: a few seconds, whatever the size of the data.
-MUSIC_SAMPLE = 2000
+MUSIC_SAMPLE = 1000
 SAMPLES = 20
 #: Values of a kept column that are listed.
 MOST_VALUES = 20
@@ -46,7 +46,7 @@ def measure(directory: Path, renderer: Renderer) -> dict[str, Any]:
         **{name: meta[name] for name in counts},
         "splits": {name: _split(split, meta["max_length"]) for name, split in splits.items()},
         "families": {name: _sizes(found) for name, found in families.items() if len(found)},
-        "families_in_both_splits": len(np.intersect1d(*families.values())) if len(families) == 2 else 0,
+        "families_in_both_splits": len(np.intersect1d(families["train"], families.get("validation", []))),
         "kept": {name: _kept(split.directory) for name, split in splits.items()},
         "music": _music(splits["train"], renderer),
         "samples": [_sample(splits["train"], renderer, number) for number in _spread(len(splits["train"]), SAMPLES)],
@@ -73,7 +73,7 @@ def _split(split: PreparedSplit, capacity: int) -> dict[str, Any]:
         "documents": len(split),
         "tokens": int(lengths.sum(dtype=np.int64)),
         "supervised_tokens": int(np.sum(split.supervised_counts(), dtype=np.int64)),
-        "lengths": distribution(lengths, np.unique(np.geomspace(1, capacity + 1, 41).round())),
+        "lengths": distribution(lengths, np.unique(np.geomspace(lengths.min(), lengths.max() + 1, 41).round())),
         "packing": {
             "capacity": capacity,
             "rows": len(rows),

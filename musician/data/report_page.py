@@ -48,10 +48,12 @@ def draw(report: Report, file: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     charts = _charts(report)
     rows = -(-len(charts) // 3)
-    figure, axes = pyplot.subplots(rows, 3, figsize=(14, 3.5 * rows), constrained_layout=True, squeeze=False)
+    layout = ConstrainedLayoutEngine(h_pad=0.15, w_pad=0.1)
+    figure, axes = pyplot.subplots(rows, 3, figsize=(14, 3.6 * rows), layout=layout, squeeze=False)
     for axis, chart in zip(axes.flat, charts, strict=False):
         chart(axis)
         axis.spines[["top", "right"]].set_visible(False)
@@ -87,7 +89,8 @@ def _charts(report: Report) -> list[Callable[[Axis], None]]:
 
 
 def _rows(axis: Axis, report: Report) -> None:
-    counts = {"used": report["rows_out"], **report["dropped"]}
+    dropped = sorted(report["dropped"].items(), key=lambda item: -item[1])
+    counts = {"used": report["rows_out"], **dict(dropped)}
     _bars(axis, counts, f"Rows: {report['rows_in']:,} in, {report['rows_in'] - report['rows_out']:,} dropped")
     for bar in axis.patches[1:]:
         bar.set_color(_RED)
@@ -163,8 +166,8 @@ def page(report: Report) -> str:
     samples = "".join(f"<h3>Document {s['document']}: {s['tokens']} tokens</h3>{_sample(s)}" for s in report["samples"])
     return (
         f'<!doctype html><meta charset="utf-8"><title>Data {report["key"]}</title><style>{_STYLE}</style>'
-        f"<h1>Data {report['key']}</h1><p>{escape(report['tokenizer'])}, template {escape(report['template'])}, rows of "
-        f"{report['max_length']:,} tokens. {report['rows_in']:,} rows in, {report['rows_out']:,} used.</p>"
+        f"<h1>Data {report['key']}</h1><p>{escape(report['tokenizer'])}, template {escape(report['template'])}, rows "
+        f"of {report['max_length']:,} tokens. {report['rows_in']:,} rows in, {report['rows_out']:,} used.</p>"
         "<table><tr><th></th><th>documents</th><th>tokens</th><th>supervised</th><th>mean length</th>"
         f"<th>packed rows</th><th>fill</th></tr>{table}</table><table>{counts}</table>"
         f'<p><img src="report.png" alt="Plots of the numbers in report.json"></p><h2>Samples</h2>{samples}\n'
