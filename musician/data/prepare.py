@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 
 from musician.atomic import publish_first
 from musician.data.assemble import assemble
+from musician.data.cluster import Datatrove
 from musician.data.conversation import Row
 from musician.data.duplicates import judge
 from musician.data.files import SourceRow
@@ -27,20 +29,27 @@ from musician.data.shards import Recipe, Tally, understand, write_shard
 from musician.data.sketch import Sketcher
 from musician.data.sources import Source
 from musician.data.tokenizer import smallest_dtype
-from musician.data.workers import work_on_shards
+from musician.data.workers import ShardWork, work_on_shards, work_on_share
 from musician.errors import UserError
 from musician.progress import track
 
 __all__ = ["Recipe", "content_key", "prepare", "read_rows"]
 
 
-def prepare(source: Source, renderer: Renderer, recipe: Recipe, root: str | Path, num_proc: int = 1) -> Path:
+def prepare(
+    source: Source,
+    renderer: Renderer,
+    recipe: Recipe,
+    root: str | Path,
+    num_proc: int = 1,
+    engine: Datatrove | None = None,
+) -> Path:
     """Tokenise a source into `root/KEY`, or return that directory at once where it exists.
 
     The key is a hash of the source's content, the tokenizer, the template, the recipe and this package's own code: a
     change in any of them makes another directory (B14). The work is done in shards under another name; the directory
     gets its own when it is whole. After a kill the next call continues behind the whole shards. The bytes written do
-    not depend on `num_proc`, nor on whether there was a kill.
+    not depend on `num_proc` or `engine`, nor on whether there was a kill.
 
     Args:
         source: the rows.
@@ -48,6 +57,7 @@ def prepare(source: Source, renderer: Renderer, recipe: Recipe, root: str | Path
         recipe: the rest of what decides the content.
         root: folder of prepared directories.
         num_proc: processes that tokenise; one more reads. 1 does both in this process.
+        engine: has the shards made on several machines first.
 
     Raises:
         UserError: an unreadable row, no usable row at all, an unwritable or full disk.
@@ -60,7 +70,7 @@ def prepare(source: Source, renderer: Renderer, recipe: Recipe, root: str | Path
     try:
         with _alone(root / f".{key}") as partial:
             if not (target / "meta.json").is_file():
-                _make(source, renderer, recipe, partial, target, num_proc)
+                _make(source, renderer, recipe, _Work(partial, num_proc, engine), target)
     except OSError as error:
         if (target / "meta.json").is_file():  # another node was first
             return target
@@ -129,8 +139,8 @@ def _alone(partial: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _make(source: Source, renderer: Renderer, recipe: Recipe, partial: Path, target: Path, num_proc: int) -> None:
-    shards = _write_shards(source, renderer, recipe, partial, num_proc)
+def _make(source: Source, renderer: Renderer, recipe: Recipe, work: _Work, target: Path) -> None:
+    shards = _write_shards(source, renderer, recipe, work)
     tally = Tally()
     for shard in shards:
         tally.add(Tally.read(shard / "tally.json"))
@@ -139,7 +149,7 @@ def _make(source: Source, renderer: Renderer, recipe: Recipe, partial: Path, tar
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts) or "none found"
         raise UserError(f"data: nothing to train on ({tally.rows_in} rows read: {reasons}); check data.source")
     assert tally.rows_in == tally.rows_out + tally.dropped.total()
-    whole = partial / "whole"
+    whole = work.partial / "whole"
     shutil.rmtree(whole, ignore_errors=True)
     assemble(shards, tally, target.name, recipe.max_length, whole)
     (whole / "meta.json").write_text(
@@ -157,32 +167,57 @@ class _ShardWriter:
         write_shard(rows, self.renderer, self.recipe, directory)
 
 
-def _write_shards(source: Source, renderer: Renderer, recipe: Recipe, partial: Path, num_proc: int) -> list[Path]:
-    """Write the shards that are not there yet; return all of them in order."""
-    rows = source.rows()
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of a source, those marked that are dropped for their quality; verdict 0 keeps a row."""
+
+    source: Source
+    verdicts: np.ndarray | None = None
+    reasons: Sequence[str] = ()
+
+    def __call__(self) -> Iterator[SourceRow]:
+        if self.verdicts is None:
+            yield from self.source.rows()
+            return
+        for row, verdict in zip(self.source.rows(), self.verdicts.tolist(), strict=True):
+            yield replace(row, dropped=self.reasons[verdict - 1]) if verdict else row
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Where the work on shards is done, and by whom."""
+
+    partial: Path
+    num_proc: int
+    engine: Datatrove | None
+
+    def do(self, rows: _Rows, work: ShardWork, folder: str, mark: str, description: str) -> list[Path]:
+        """Make the directories of all shards, those that are not there yet; return them in order."""
+        target = self.partial / folder
+        if self.engine is not None:
+            share = functools.partial(work_on_share, rows, work, target, mark)
+            self.engine.run(share, self.partial / f"engine-{folder}")
+        # What an engine made is there; what its tasks left undone is not.
+        shown = track(rows(), description, rows.source.num_rows())
+        return work_on_shards(shown, work, target, mark, self.num_proc)
+
+
+def _write_shards(source: Source, renderer: Renderer, recipe: Recipe, work: _Work) -> list[Path]:
+    rows = _Rows(source)
     if recipe.quality.compares:
-        rows = _judged(rows, _verdicts(source, recipe, partial, num_proc), recipe.quality.reasons())
-    writer = _ShardWriter(renderer, recipe)
-    return work_on_shards(
-        track(rows, "tokenising rows", source.num_rows()), writer, partial / "shards", "tally.json", num_proc
-    )
+        rows = _Rows(source, _verdicts(source, recipe, work), recipe.quality.reasons())
+    return work.do(rows, _ShardWriter(renderer, recipe), "shards", "tally.json", "tokenising rows")
 
 
-def _verdicts(source: Source, recipe: Recipe, partial: Path, num_proc: int) -> np.ndarray:
+def _verdicts(source: Source, recipe: Recipe, work: _Work) -> np.ndarray:
     """Which rows are dropped for their quality; read from where an earlier run left them."""
-    file = partial / "verdicts.npy"
+    file = work.partial / "verdicts.npy"
     if not file.is_file():
-        rows = track(source.rows(), "comparing rows", source.num_rows())
-        sketches = work_on_shards(rows, Sketcher(recipe), partial / "sketches", "whole", num_proc)
-        whole = partial / ".verdicts.npy"
+        sketches = work.do(_Rows(source), Sketcher(recipe), "sketches", "whole", "comparing rows")
+        whole = work.partial / ".verdicts.npy"
         np.save(whole, judge(sketches, recipe.quality) if sketches else np.zeros(0, np.uint8))
         whole.rename(file)
     return np.load(file)
-
-
-def _judged(rows: Iterable[SourceRow], verdicts: np.ndarray, reasons: Sequence[str]) -> Iterator[SourceRow]:
-    for row, verdict in zip(rows, verdicts.tolist(), strict=True):
-        yield replace(row, dropped=reasons[verdict - 1]) if verdict else row
 
 
 def _describe(key: str, source: Source, renderer: Renderer, recipe: Recipe, tally: Tally) -> dict[str, Any]:

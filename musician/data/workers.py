@@ -18,6 +18,30 @@ ShardWork = Callable[[list[SourceRow], Path], None]
 ShardTask = tuple[list[SourceRow], Path]
 
 
+def work_on_share(
+    rows: Callable[[], Iterable[SourceRow]],
+    work: ShardWork,
+    folder: Path,
+    mark: str,
+    rank: int,
+    world_size: int,
+) -> None:
+    """Make the directories that are not there yet of every `world_size`-th shard from `rank` on.
+
+    Args:
+        rows: gives all rows; those of other shards are read and passed over.
+        work: as for `work_on_shards`.
+        folder: as for `work_on_shards`.
+        mark: as for `work_on_shards`.
+        rank: which share.
+        world_size: how many there are.
+    """
+    for number, shard in enumerate(shards_of(rows())):
+        directory = folder / f"{number:05d}"
+        if number % world_size == rank and not (directory / mark).is_file():
+            work(shard, directory)
+
+
 def work_on_shards(rows: Iterable[SourceRow], work: ShardWork, folder: Path, mark: str, num_proc: int) -> list[Path]:
     """Make the directories that are not there yet; return all of them in order.
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as lightning
 
 from musician.data.batches import GlobalBatches, Share, row_order
+from musician.data.cluster import Datatrove
 from musician.data.loader import EpochLoader
 from musician.data.packing import Rows, one_document_a_row
 from musician.data.plan import planned_rows
@@ -40,6 +41,7 @@ class TokenDataModule(lightning.LightningDataModule):
         num_proc: processes that tokenise; the data do not depend on it.
         quality: rows to drop and characters to mend (when preparing); None: none.
         keep: columns of the rows whose values are kept beside the tokens, where they have any.
+        engine: prepares on several machines; the data do not depend on it.
     """
 
     def __init__(  # noqa: PLR0913 - the signature is the schema of conf/data
@@ -60,6 +62,7 @@ class TokenDataModule(lightning.LightningDataModule):
         num_proc: int = 1,
         quality: Quality | None = None,
         keep: Sequence[str] = (),
+        engine: Datatrove | None = None,
     ) -> None:
         super().__init__()
         self.renderer = renderer
@@ -72,6 +75,7 @@ class TokenDataModule(lightning.LightningDataModule):
         self.limits = (limit_train_rows, limit_val_rows)
         self.seed = seed
         self.num_proc = num_proc
+        self.engine = engine
         self._loader: EpochLoader | None = None
         self._position: dict[str, Any] | None = None
         self.schedule_work(global_batch_size=1, micro_batch_size=1)
@@ -161,4 +165,4 @@ class TokenDataModule(lightning.LightningDataModule):
     def _prepare(self) -> Path:
         if self.source is None:
             raise UserError("data: give data.path (a prepared directory) or data.source")
-        return prepare(self.source, self.renderer, self.recipe, self.root, self.num_proc)
+        return prepare(self.source, self.renderer, self.recipe, self.root, self.num_proc, self.engine)
