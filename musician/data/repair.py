@@ -11,9 +11,17 @@ from musician.errors import UserError
 
 #: Control characters that no text has on purpose: bytes of DOS or Windows read as Latin-1.
 _CONTROL = re.compile("[\x80-\x9f]")
-#: One inside a word, but for the place of the apostrophe in Windows' set: the text is from DOS.
-_INSIDE = re.compile("(?<=[A-Za-zß-ÿ])[\x80-\x91\x93-\x9a](?=[A-Za-zß-ÿ])")
-_BESIDE = re.compile("(?<=[A-Za-zß-ÿ])[\x80-\x9a]|[\x80-\x9a](?=[A-Za-zß-ÿ])")
+_LETTER = "[A-Za-zß-ÿ]"
+#: Signs that a text is from DOS: a letter of its set inside a word (but for the place of Windows' apostrophe), or at
+#: the start of one where Windows has a closing sign, or an opening quotation mark that nothing closes.
+_FROM_DOS = re.compile(
+    f"(?<={_LETTER})[\x80-\x91\x93-\x9a](?={_LETTER})"
+    f"|(?<!{_LETTER})[\x81\x94\x99](?={_LETTER})"
+    f"|\\A[^\x93\x94]*(?<!{_LETTER})\x84(?={_LETTER})[^\x93\x94]*\\Z"
+)
+_BESIDE = re.compile(f"(?<={_LETTER})[\x80-\x9a]|[\x80-\x9a](?={_LETTER})")
+#: Where Windows has a letter, if it is no part of a character of UTF-8: it may as well be from DOS or elsewhere.
+_UNCLEAR = re.compile("(?<![\xc2-\xf4\x80-\xbf])[\x8a\x8e\x9a\x9e\x9f]")
 
 MARK, DOS, MOJIBAKE, LEFT = "byte order mark", "letters of DOS", "mojibake", "control characters left as they are"
 
@@ -47,10 +55,10 @@ def repair(text: str, count: Callable[[str], object]) -> str:
     if text.startswith("\ufeff"):
         count(MARK)
         text = text.removeprefix("\ufeff")
-    if _INSIDE.search(text):
+    if _FROM_DOS.search(text):
         count(DOS)
         text = _BESIDE.sub(lambda found: found[0].encode("latin-1").decode("cp437"), text)
-    mended = _undone(text)
+    mended = text if _UNCLEAR.search(text) else _undone(text)
     if mended != text:
         count(MOJIBAKE)
     if _CONTROL.search(mended):

@@ -297,6 +297,12 @@ def test_settings_out_of_range_are_refused(arguments, words):
     [
         ("na\u00c3\u00afve caf\u00c3\u00a9", "naïve café", MOJIBAKE),
         ("T: M\x84dchen und M\x94rder\nN: \x84hnlich", "T: Mädchen und Mörder\nN: ähnlich", DOS),
+        ("S: Volkslieder \x84lterer Zeit", "S: Volkslieder älterer Zeit", DOS),
+        ("T: Liebchen, \x94ffne", "T: Liebchen, öffne", DOS),
+        ("he said \x84yes\x93 and don\x92t", "he said „yes“ and don’t", MOJIBAKE),
+        ("Stra\u00c3\u009fe", "Straße", MOJIBAKE),
+        ("Stra\x9een", "Stra\x9een", LEFT),
+        ("T: \x8egypten", "T: \x8egypten", LEFT),
         ("\ufeffX:1\nT:é", "X:1\nT:é", MARK),
         ("x\x81 = y \u00e9", "x\x81 = y é", LEFT),
     ],
