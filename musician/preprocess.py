@@ -17,13 +17,16 @@ from musician.launch import door
 def main(cfg: DictConfig) -> None:
     """Prepare a data set and print its directory, which `data.path=` of musician.train takes."""
     from musician.data.prepared import read_meta
+    from musician.data.report_page import write_report
 
     renderer = instantiate(cfg.model.renderer, tokenizer=instantiate(cfg.model.tokenizer))
     datamodule = instantiate(cfg.data, renderer=renderer)
     if cfg.show:
         show(datamodule, cfg.show)
     datamodule.prepare_data()
-    report(read_meta(Path(datamodule.path)))
+    say(read_meta(Path(datamodule.path)))
+    if cfg.report:
+        print(f"report: {write_report(Path(datamodule.path), renderer)}", file=sys.stderr)
     print(datamodule.path)
 
 
@@ -50,7 +53,7 @@ def show(datamodule: Any, count: int) -> None:
             console.print(text)
 
 
-def report(meta: dict[str, Any]) -> None:
+def say(meta: dict[str, Any]) -> None:
     """Say what went in, what came out and what was dropped or cut, and why."""
     splits = ", ".join(
         f"{name} {split['items']} items / {split['tokens']:,} tokens ({split['supervised_tokens']:,} supervised)"
@@ -58,8 +61,10 @@ def report(meta: dict[str, Any]) -> None:
     )
     lost = ", ".join(f"{count} {reason}" for reason, count in sorted(meta["dropped"].items())) or "none"
     cut = ", ".join(f"{count} {what}" for what, count in sorted(meta["cuts"].items())) or "none"
+    mended = ", ".join(f"{count} {what}" for what, count in sorted(meta.get("repairs", {}).items())) or "none"
     print(
-        f"rows: {meta['rows_in']} in, {meta['rows_out']} used, dropped: {lost}; cut: {cut}\n{splits}", file=sys.stderr
+        f"rows: {meta['rows_in']} in, {meta['rows_out']} used, dropped: {lost}; cut: {cut}; mended: {mended}\n{splits}",
+        file=sys.stderr,
     )
 
 

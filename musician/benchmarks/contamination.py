@@ -1,40 +1,19 @@
 """Which questions of a benchmark occur in a training set, as text or as music in any key.
 
-Text: runs of 13 words in a row (letter case, punctuation and white space aside) of a question's stem, and of its stem
-with its options; one of 8 to 12 words counts as a whole. Wording that more than three questions of a benchmark share is
-no evidence. Music: runs of steps of the melodies in ABC notation, as `musician.music.family` has them, so that
-transposition, title, unit length and bars leave no trace; a melody shorter than such a run counts only where it is the
-whole of a training melody.
-
-The training set is read once, text by text; what is kept is bounded by the size of the benchmarks.
+How they are recognised: `musician.data.known_questions`. The training set is read once, text by text; what is kept is
+bounded by the size of the benchmarks.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
-from musician.benchmarks.question import LETTERS, Benchmark, Question
-from musician.benchmarks.shared_runs import RunIndex
+from musician.benchmarks.question import Benchmark, Question
+from musician.data.known_questions import Kind, KnownQuestions, split_music, words
 from musician.music.abc import parse_tune
-from musician.music.family import MOVES, RUN, Step, melody
-
-Kind = Literal["text", "melody", "contour"]
-
-WORDS = 13
-FEWEST_WORDS = 8
-FEWEST_STEPS = 8
-"""Below it a melody is a scale, a chord or an interval, which proves nothing."""
-COMMON = 3
-"""Runs that more questions than this share are the benchmark's wording."""
-
-_WORD = re.compile(r"\w+")
-_FIELD = re.compile(r"\s*[XMLK]:\s*\S")
-_AFTER_TUNE = re.compile(r"\s*(?:[A-D][.)]\s|Answer:|Human:|Assistant:)")
-_ONE_LINE_HEADER = re.compile(r"(?:[XMLQ]:\S{1,40} {1,4}){1,8}K:\S{1,40}(?: |$)", re.MULTILINE)
+from musician.music.family import Step, melody
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,39 +96,26 @@ def contamination(benchmarks: Iterable[Benchmark], texts: Iterable[str]) -> dict
 
 
 class _Search:
-    """The runs of one benchmark's questions, and the best match of each so far."""
+    """The questions of one benchmark, and the best match of each so far."""
 
     def __init__(self, benchmark: Benchmark) -> None:
         self.name = benchmark.name
         self._questions = unasked(benchmark.questions())
-        parts = [[split_music(part) for part in (q.stem, *q.stored_options)] for q in self._questions]
-        melodies = [[melody(parse_tune(tune)) for _, tunes in each for tune in tunes] for each in parts]
-        long_enough = [[steps for steps in each if len(steps) >= FEWEST_STEPS] for each in melodies]
-        self._indexes: dict[Kind, RunIndex] = {
-            "text": RunIndex([_texts([prose for prose, _ in each]) for each in parts], WORDS, FEWEST_WORDS, COMMON),
-            "melody": RunIndex(long_enough, RUN, RUN, COMMON),
-            "contour": RunIndex([[contour(steps) for steps in each] for each in long_enough], MOVES, MOVES, COMMON),
-        }
-        self._short = _by_melody(long_enough)
+        self._known = KnownQuestions([(question.stem, *question.stored_options) for question in self._questions])
         self._best: dict[tuple[int, Kind], Match] = {}
-        self._with_melody = sum(bool(each) for each in long_enough)
 
     def read(self, where: int, said: Sequence[str], melodies: Sequence[list[Step]]) -> None:
         """Look for every question in one training text."""
-        self._note("text", where, self._indexes["text"].find([said]))
-        if melodies:
-            whole = {q: 1.0 for steps in melodies for q in self._short.get(tuple(steps), ())}
-            self._note("melody", where, self._indexes["melody"].find(melodies) | whole)
-            self._note("contour", where, self._indexes["contour"].find([contour(steps) for steps in melodies]))
+        for kind, shares in self._known.find(said, melodies).items():
+            self._note(kind, where, shares)
 
     def report(self, texts: int) -> Contamination:
         """Return what was found in so many texts."""
-        kinds = list(self._indexes)
+        kinds = get_args(Kind)
         order = sorted(self._best, key=lambda key: (key[0], kinds.index(key[1])))
         matches = [self._best[key] for key in order]
-        return Contamination(
-            self.name, len(self._questions), self._indexes["text"].covered, self._with_melody, texts, matches
-        )
+        known = self._known
+        return Contamination(self.name, len(self._questions), known.checked_text, known.checked_music, texts, matches)
 
     def _note(self, kind: Kind, where: int, shares: dict[int, float]) -> None:
         for place, share in shares.items():
@@ -162,50 +128,3 @@ class _Search:
 def unasked(questions: Iterable[Question]) -> list[Question]:
     """Return each question once, however often it is asked."""
     return list({(question.subject, question.index): question for question in questions}.values())
-
-
-def words(text: str) -> list[str]:
-    """Return the words of a text, without letter case, punctuation and variants of a character."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-
-
-def contour(steps: Sequence[Step]) -> list[int]:
-    """Return the changes of pitch of a melody, in semitones."""
-    return [interval for interval, _ in steps if interval]
-
-
-def split_music(text: str) -> tuple[str, list[str]]:
-    """Part a text into its prose and its tunes.
-
-    A tune goes from a line with an `X:`, `M:`, `L:` or `K:` field to a blank line, the next `X:`, an option (`A. ...`)
-    or the end of a turn. A header written on one line, as the README of ChatMusician prints its tunes, counts as one.
-    """
-    if ":" not in text:
-        return text, []
-    prose: list[str] = []
-    tunes: list[list[str]] = []
-    inside = False
-    for line in _ONE_LINE_HEADER.sub(lambda found: "\n" + "\n".join(found[0].split()) + "\n", text).splitlines():
-        if _FIELD.match(line) and (not inside or line.lstrip().startswith("X:")):
-            tunes.append([])
-            inside = True
-        inside = inside and bool(line.strip()) and not _AFTER_TUNE.match(line)
-        (tunes[-1] if inside else prose).append(line)
-    return "\n".join(prose), ["\n".join(tune) for tune in tunes]
-
-
-def _texts(parts: Sequence[str]) -> list[list[str]]:
-    """Return the words a question is recognised by: of its stem, of stem and options, and of those with letters."""
-    stem, *options = parts
-    lettered = [f"{letter} {option}" for letter, option in zip(LETTERS, options, strict=True)]
-    return [words("\n".join(lines)) for lines in ([stem], parts, [stem, *lettered])]
-
-
-def _by_melody(melodies: Sequence[Sequence[list[Step]]]) -> dict[tuple[Step, ...], list[int]]:
-    """Return which questions have each melody that is shorter than a run."""
-    found: dict[tuple[Step, ...], list[int]] = {}
-    for place, each in enumerate(melodies):
-        for steps in each:
-            if len(steps) < RUN:
-                found.setdefault(tuple(steps), []).append(place)
-    return found

@@ -31,11 +31,17 @@ def assemble(shards: Sequence[Path], tally: Tally, key: str, max_length: int, di
         names = [f"data-{number:05d}-of-{len(parts):05d}.arrow" for number in range(len(parts))]
         for shard, name in zip(parts, names, strict=True):
             _link(shard / f"{split}.arrow", folder / name)
+            if (shard / f"{split}.kept.parquet").is_file():
+                _link(
+                    shard / f"{split}.kept.parquet", folder / name.replace("data", "kept").replace("arrow", "parquet")
+                )
         lengths = _joined(shard / f"{split}.lengths.npy" for shard in parts)
         counts = [len(np.load(shard / f"{split}.lengths.npy", mmap_mode="r")) for shard in parts]
         np.save(folder / "lengths.npy", lengths)
         supervised = _joined(shard / f"{split}.supervised.npy" for shard in parts)
         np.save(folder / "supervised.npy", supervised)
+        if all((shard / f"{split}.families.npy").is_file() for shard in parts):
+            np.save(folder / "families.npy", _joined(shard / f"{split}.families.npy" for shard in parts))
         np.save(folder / "starts.npy", np.cumsum([0, *counts]))
         save_plan(plan(lengths, supervised, max_length), folder, max_length)
         _describe(folder, names, f"{key}-{split}", _id_type(parts[0] / f"{split}.arrow"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -11,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from musician.data.archives import Member
+from musician.data.json_array import LONGEST, ArrayReader
 from musician.errors import UserError
 from musician.music.abc import split_tunes
 
@@ -23,11 +27,15 @@ class SourceRow:
         values: its columns.
         where: where it stands, for messages: `file.jsonl line 17`.
         family: the tune family it belongs to; None: to be derived from its text.
+        repair: what was done to make it readable; None: nothing.
+        dropped: why it is not to be trained on; None: it is, or that is still to be seen.
     """
 
     values: Mapping[str, Any]
     where: str
     family: str | None = None
+    repair: str | None = None
+    dropped: str | None = None
 
     def own_family(self) -> str | None:
         """The family it came with: from its source, or from a column `family`, as `musician.build_tasks` writes it."""
@@ -35,87 +43,112 @@ class SourceRow:
         return self.family or (column if isinstance(column, str) and column else None)
 
 
-def _json_lines(file: Path) -> Iterator[SourceRow]:
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                where = f"{file} line {number}"
-                yield SourceRow(_json_object(line, where), where)
+def _json_lines(member: Member) -> Iterator[SourceRow]:
+    for number in itertools.count(1):
+        line = member.stream.readline(LONGEST)
+        if not line:
+            return
+        where = f"{member.where} line {number}"
+        if len(line) == LONGEST:
+            raise UserError(f"data {where}: longer than {LONGEST:,} bytes; cut it into rows")
+        if line.strip():
+            yield SourceRow(_json_object(line, where), where)
 
 
-def _json_array(file: Path) -> Iterator[SourceRow]:
-    text = file.read_bytes().removeprefix(codecs.BOM_UTF8)
-    if not text.lstrip().startswith(b"["):
-        yield from _json_lines(file)
+def _json_array(member: Member) -> Iterator[SourceRow]:
+    if not member.stream.peek(64).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+        yield from _json_lines(member)
         return
+    index = 0
     try:
-        rows = json.loads(text)
+        for index, row in enumerate(ArrayReader(member.stream)):
+            if not isinstance(row, dict):
+                raise UserError(f"data {member.where} item {index}: expected an object, found {type(row).__name__}")
+            yield SourceRow(row, f"{member.where} item {index}")
     except ValueError as error:
-        raise UserError(f"data {file}: not valid JSON ({error})") from error
-    for index, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise UserError(f"data {file} item {index}: expected an object, found {type(row).__name__}")
-        yield SourceRow(row, f"{file} item {index}")
+        raise UserError(f"data {member.where}: not valid JSON after item {index} ({error})") from error
 
 
 def _json_object(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"data {where}: not valid JSON ({error}); correct or remove the line") from error
     if not isinstance(row, dict):
         raise UserError(f"data {where}: expected a JSON object, found {type(row).__name__}")
     return row
 
 
-def _parquet(file: Path) -> Iterator[SourceRow]:
+def _parquet(member: Member) -> Iterator[SourceRow]:
     import pyarrow
     import pyarrow.parquet
 
+    if not member.stream.seekable():
+        raise UserError(f"data {member.where}: Parquet is read by position, not from a packed stream; unpack it")
     index = 0
     try:
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(1024):
+        for batch in pyarrow.parquet.ParquetFile(member.stream).iter_batches(1024):
             for row in batch.to_pylist():
-                yield SourceRow(row, f"{file} row {index}")
+                yield SourceRow(row, f"{member.where} row {index}")
                 index += 1
     except (pyarrow.ArrowException, OSError) as error:  # a damaged page is an OSError
         raise UserError(
-            f"data {file} near row {index}: not readable as Parquet ({str(error).splitlines()[0]})"
+            f"data {member.where} near row {index}: not readable as Parquet ({str(error).splitlines()[0]})"
         ) from error
 
 
-def _table(delimiter: str) -> Callable[[Path], Iterator[SourceRow]]:
-    def read(file: Path) -> Iterator[SourceRow]:
-        csv.field_size_limit(1 << 30)
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
-            try:
-                for row in reader:
-                    yield SourceRow(row, f"{file} line {reader.line_num}")
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise UserError(f"data {file} line {reader.line_num + 1}: not readable as CSV ({error})") from error
+def _table(delimiter: str) -> Callable[[Member], Iterator[SourceRow]]:
+    def read(member: Member) -> Iterator[SourceRow]:
+        csv.field_size_limit(LONGEST)
+        text = io.TextIOWrapper(member.stream, encoding="utf-8-sig", newline="")
+        reader = csv.DictReader(text, delimiter=delimiter, strict=True)
+        try:
+            for row in reader:
+                yield SourceRow(row, f"{member.where} line {reader.line_num}")
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise UserError(f"data {member.where} line {reader.line_num + 1}: not readable as CSV ({error})") from error
+        finally:
+            text.detach()
 
     return read
 
 
-def _text_file(file: Path) -> Iterator[SourceRow]:
-    yield SourceRow({"text": _utf8(file)}, str(file))
+def _text_file(member: Member) -> Iterator[SourceRow]:
+    text, repair = _decoded(member)
+    yield SourceRow({"text": text}, member.where, repair=repair)
 
 
-def _abc_file(file: Path) -> Iterator[SourceRow]:
-    for index, tune in enumerate(split_tunes(_utf8(file))):
-        yield SourceRow({"text": tune}, f"{file} tune {index}")
+def _abc_file(member: Member) -> Iterator[SourceRow]:
+    text, repair = _decoded(member)
+    for index, tune in enumerate(split_tunes(text)):
+        yield SourceRow({"text": tune}, f"{member.where} tune {index}", repair=repair)
 
 
-def _utf8(file: Path) -> str:
+def _decoded(member: Member) -> tuple[str, str | None]:
+    """The text of a file, and what it was decoded from where that is not UTF-8."""
+    content = member.stream.read(LONGEST)
+    if len(content) == LONGEST:
+        raise UserError(f"data {member.where}: longer than {LONGEST:,} bytes, which is no document; cut it")
     try:
-        return file.read_text(encoding="utf-8-sig")
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return _universal_newlines(content.decode("utf-16")), "read as UTF-16"
+        return _universal_newlines(content.decode("utf-8-sig")), None
     except UnicodeDecodeError as error:
-        raise UserError(f"data {file}: not UTF-8 text (byte {error.start}); convert it") from error
+        if member.fallback:
+            text = content.decode(member.fallback, errors="replace")
+            return _universal_newlines(text), f"read as {member.fallback}"
+        raise UserError(
+            f"data {member.where}: not UTF-8 text (byte {error.start}); convert it, or name its character set, such as "
+            "data.source.fallback_encoding=latin-1"
+        ) from error
+
+
+def _universal_newlines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 #: Reader of each suffix.
-READERS: dict[str, Callable[[Path], Iterator[SourceRow]]] = {
+READERS: dict[str, Callable[[Member], Iterator[SourceRow]]] = {
     ".jsonl": _json_lines,
     ".json": _json_array,
     ".parquet": _parquet,

@@ -4,41 +4,52 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context, parent_process
+from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Thread
 from typing import Any
+
+import numpy as np
 
 from musician.atomic import publish_first
 from musician.data.assemble import assemble
+from musician.data.cluster import Datatrove
 from musician.data.conversation import Row
+from musician.data.duplicates import judge
 from musician.data.files import SourceRow
 from musician.data.prepared import FORMAT
 from musician.data.render import Renderer
-from musician.data.shards import Recipe, Tally, shards_of, understand, write_shard
+from musician.data.shards import Recipe, Tally, understand, write_shard
+from musician.data.sketch import Sketcher
 from musician.data.sources import Source
 from musician.data.tokenizer import smallest_dtype
+from musician.data.workers import ShardWork, work_on_shards, work_on_share
 from musician.errors import UserError
 from musician.progress import track
 
 __all__ = ["Recipe", "content_key", "prepare", "read_rows"]
 
 
-def prepare(source: Source, renderer: Renderer, recipe: Recipe, root: str | Path, num_proc: int = 1) -> Path:
+def prepare(
+    source: Source,
+    renderer: Renderer,
+    recipe: Recipe,
+    root: str | Path,
+    num_proc: int = 1,
+    engine: Datatrove | None = None,
+) -> Path:
     """Tokenise a source into `root/KEY`, or return that directory at once where it exists.
 
     The key is a hash of the source's content, the tokenizer, the template, the recipe and this package's own code: a
     change in any of them makes another directory (B14). The work is done in shards under another name; the directory
     gets its own when it is whole. After a kill the next call continues behind the whole shards. The bytes written do
-    not depend on `num_proc`, nor on whether there was a kill.
+    not depend on `num_proc` or `engine`, nor on whether there was a kill.
 
     Args:
         source: the rows.
@@ -46,6 +57,7 @@ def prepare(source: Source, renderer: Renderer, recipe: Recipe, root: str | Path
         recipe: the rest of what decides the content.
         root: folder of prepared directories.
         num_proc: processes that tokenise; one more reads. 1 does both in this process.
+        engine: has the shards made on several machines first.
 
     Raises:
         UserError: an unreadable row, no usable row at all, an unwritable or full disk.
@@ -58,7 +70,7 @@ def prepare(source: Source, renderer: Renderer, recipe: Recipe, root: str | Path
     try:
         with _alone(root / f".{key}") as partial:
             if not (target / "meta.json").is_file():
-                _make(source, renderer, recipe, partial, target, num_proc)
+                _make(source, renderer, recipe, _Work(partial, num_proc, engine), target)
     except OSError as error:
         if (target / "meta.json").is_file():  # another node was first
             return target
@@ -74,7 +86,8 @@ def content_key(source: Source, renderer: Renderer, recipe: Recipe) -> str:
         source.identity(),
         renderer.tokenizer_hash,
         renderer.identity(),
-        [recipe.max_length, recipe.validation_fraction, recipe.split_seed, recipe.text_field],
+        [recipe.max_length, recipe.validation_fraction, recipe.split_seed, recipe.text_field, recipe.keep],
+        recipe.quality.identity(),
         code_version(),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
@@ -96,7 +109,7 @@ def read_rows(source: Source, recipe: Recipe) -> Iterator[tuple[SourceRow, Row]]
         UserError: a row whose columns are not understood, named by where it stands.
     """
     for found in source.rows():
-        yield found, understand(found, recipe)
+        yield found, understand(found, recipe)[0]
 
 
 @contextmanager
@@ -126,8 +139,8 @@ def _alone(partial: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _make(source: Source, renderer: Renderer, recipe: Recipe, partial: Path, target: Path, num_proc: int) -> None:
-    shards = _write_shards(source, renderer, recipe, partial / "shards", num_proc)
+def _make(source: Source, renderer: Renderer, recipe: Recipe, work: _Work, target: Path) -> None:
+    shards = _write_shards(source, renderer, recipe, work)
     tally = Tally()
     for shard in shards:
         tally.add(Tally.read(shard / "tally.json"))
@@ -136,7 +149,7 @@ def _make(source: Source, renderer: Renderer, recipe: Recipe, partial: Path, tar
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts) or "none found"
         raise UserError(f"data: nothing to train on ({tally.rows_in} rows read: {reasons}); check data.source")
     assert tally.rows_in == tally.rows_out + tally.dropped.total()
-    whole = partial / "whole"
+    whole = work.partial / "whole"
     shutil.rmtree(whole, ignore_errors=True)
     assemble(shards, tally, target.name, recipe.max_length, whole)
     (whole / "meta.json").write_text(
@@ -145,62 +158,66 @@ def _make(source: Source, renderer: Renderer, recipe: Recipe, partial: Path, tar
     publish_first(whole, target, mark="meta.json")
 
 
-def _write_shards(source: Source, renderer: Renderer, recipe: Recipe, folder: Path, num_proc: int) -> list[Path]:
-    """Write the shards that are not there yet; return all of them in order."""
-    rows = track(source.rows(), "tokenising rows", source.num_rows())
-    wanted: list[Path] = []
+@dataclass(frozen=True, slots=True)
+class _ShardWriter:
+    renderer: Renderer
+    recipe: Recipe
 
-    def missing() -> Iterator[tuple[list[SourceRow], Path]]:
-        for number, shard in enumerate(shards_of(rows)):
-            wanted.append(folder / f"{number:05d}")
-            if not (wanted[-1] / "tally.json").is_file():
-                yield shard, wanted[-1]
-
-    if num_proc <= 1:
-        for shard, directory in missing():
-            write_shard(shard, renderer, recipe, directory)
-    else:
-        _in_processes(missing(), renderer, recipe, num_proc)
-    return wanted
+    def __call__(self, rows: list[SourceRow], directory: Path) -> None:
+        write_shard(rows, self.renderer, self.recipe, directory)
 
 
-def _in_processes(
-    tasks: Iterable[tuple[list[SourceRow], Path]], renderer: Renderer, recipe: Recipe, num_proc: int
-) -> None:
-    """Write shards in processes, a few ahead of the oldest unfinished one, so that memory is bounded."""
-    pool = ProcessPoolExecutor(num_proc, get_context("spawn"), _start_worker, (renderer, recipe))
-    pending: deque[Future[None]] = deque()
-    try:
-        for shard, directory in tasks:
-            if len(pending) > num_proc:
-                pending.popleft().result()
-            pending.append(pool.submit(_work, shard, directory))
-        for future in pending:
-            future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of a source, those marked that are dropped for their quality; verdict 0 keeps a row."""
+
+    source: Source
+    verdicts: np.ndarray | None = None
+    reasons: Sequence[str] = ()
+
+    def __call__(self) -> Iterator[SourceRow]:
+        if self.verdicts is None:
+            yield from self.source.rows()
+            return
+        for row, verdict in zip(self.source.rows(), self.verdicts.tolist(), strict=True):
+            yield replace(row, dropped=self.reasons[verdict - 1]) if verdict else row
 
 
-#: Writes a shard; set once in each worker process.
-_WORK: list[Callable[[list[SourceRow], Path], None]] = []
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Where the work on shards is done, and by whom."""
+
+    partial: Path
+    num_proc: int
+    engine: Datatrove | None
+
+    def do(self, rows: _Rows, work: ShardWork, folder: str, mark: str, description: str) -> list[Path]:
+        """Make the directories of all shards, those that are not there yet; return them in order."""
+        target = self.partial / folder
+        if self.engine is not None:
+            share = functools.partial(work_on_share, rows, work, target, mark)
+            self.engine.run(share, self.partial / f"engine-{folder}")
+        # What an engine made is there; what its tasks left undone is not.
+        shown = track(rows(), description, rows.source.num_rows())
+        return work_on_shards(shown, work, target, mark, self.num_proc)
 
 
-def _start_worker(renderer: Renderer, recipe: Recipe) -> None:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
-    _WORK.append(lambda shard, directory: write_shard(shard, renderer, recipe, directory))
-    Thread(target=_end_with_parent, daemon=True).start()
+def _write_shards(source: Source, renderer: Renderer, recipe: Recipe, work: _Work) -> list[Path]:
+    rows = _Rows(source)
+    if recipe.quality.compares:
+        rows = _Rows(source, _verdicts(source, recipe, work), recipe.quality.reasons())
+    return work.do(rows, _ShardWriter(renderer, recipe), "shards", "tally.json", "tokenising rows")
 
 
-def _work(shard: list[SourceRow], directory: Path) -> None:
-    _WORK[0](shard, directory)
-
-
-def _end_with_parent() -> None:
-    """A killed parent says nothing; its workers would wait for work for ever."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+def _verdicts(source: Source, recipe: Recipe, work: _Work) -> np.ndarray:
+    """Which rows are dropped for their quality; read from where an earlier run left them."""
+    file = work.partial / "verdicts.npy"
+    if not file.is_file():
+        sketches = work.do(_Rows(source), Sketcher(recipe), "sketches", "whole", "comparing rows")
+        whole = work.partial / ".verdicts.npy"
+        np.save(whole, judge(sketches, recipe.quality) if sketches else np.zeros(0, np.uint8))
+        whole.rename(file)
+    return np.load(file)
 
 
 def _describe(key: str, source: Source, renderer: Renderer, recipe: Recipe, tally: Tally) -> dict[str, Any]:
@@ -222,6 +239,7 @@ def _describe(key: str, source: Source, renderer: Renderer, recipe: Recipe, tall
         "rows_out": tally.rows_out,
         "dropped": dict(tally.dropped),
         "cuts": dict(tally.cuts),
+        "repairs": dict(tally.repairs),
         "splits": {
             split: {"items": count, "tokens": tally.tokens[split], "supervised_tokens": tally.supervised[split]}
             for split, count in tally.items.items()

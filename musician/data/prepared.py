@@ -6,6 +6,8 @@ Layout of a prepared directory:
     train/         a `datasets` directory with the columns input_ids, prompt_length, turn_lengths, and beside its shards
         lengths.npy, supervised.npy    tokens and supervised tokens of each document, uint32
         starts.npy                     first document of each shard, and how many there are in all
+        families.npy                   64 bits of each document's tune family, where families were held out
+        kept-00000-of-00001.parquet    the kept columns of a shard's documents, where it has any
         rows-2048/                     which documents stand together in rows of 2048 tokens
     validation/    the same, of other tune families; absent when nothing is held out
 

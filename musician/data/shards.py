@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from musician.atomic import write_directory
+from musician.data.columns import Columns
 from musician.data.conversation import Row, defect, read_row
 from musician.data.files import SourceRow
+from musician.data.quality import Quality
 from musician.data.render import Rendered, Renderer
+from musician.data.repair import repaired
 from musician.data.splits import family_of, is_held_out
 from musician.errors import UserError
 
@@ -35,22 +36,27 @@ class Recipe:
         validation_fraction: share of tune families held out.
         split_seed: which families these are.
         text_field: column of running text.
+        quality: which rows are dropped as copies or benchmark questions, and whether characters are mended.
+        keep: columns whose values are kept beside the tokens, such as a licence.
     """
 
     max_length: int = 2048
     validation_fraction: float = 0.0
     split_seed: int = 0
     text_field: str = "text"
+    quality: Quality = field(default_factory=Quality)
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class Tally:
-    """Rows in = rows out + rows dropped, by reason; `cuts` counts shortened rows, `items` what was written."""
+    """Rows in = rows out + rows dropped, by reason; `cuts`, `repairs` count changed rows, `items` what was written."""
 
     rows_in: int = 0
     rows_out: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     cuts: Counter[str] = field(default_factory=Counter)
+    repairs: Counter[str] = field(default_factory=Counter)
     items: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
     supervised: Counter[str] = field(default_factory=Counter)
@@ -66,7 +72,7 @@ class Tally:
         """Count another shard's rows too."""
         self.rows_in += other.rows_in
         self.rows_out += other.rows_out
-        for name in ("dropped", "cuts", "items", "tokens", "supervised"):
+        for name in ("dropped", "cuts", "repairs", "items", "tokens", "supervised"):
             getattr(self, name).update(getattr(other, name))
 
 
@@ -84,38 +90,40 @@ def shards_of(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:
         yield shard
 
 
-def understand(found: SourceRow, recipe: Recipe) -> Row:
-    """Read a row by its columns.
+def understand(found: SourceRow, recipe: Recipe) -> tuple[Row, frozenset[str]]:
+    """Read a row by its columns; return also what was mended in it.
 
     Raises:
         UserError: columns that are not understood, named by where the row stands.
     """
+    mended = frozenset() if found.repair is None else frozenset({found.repair})
     try:
-        return read_row(found.values, recipe.text_field)
+        row = read_row(found.values, recipe.text_field)
     except UserError as error:
         raise UserError(f"data {found.where}: {error}") from error
+    if recipe.quality.repair:
+        row, faults = repaired(row)
+        mended |= faults
+    return row, mended
 
 
 def write_shard(rows: Sequence[SourceRow], renderer: Renderer, recipe: Recipe, directory: Path) -> None:
     """Render the rows of one shard into a directory that is whole or absent.
 
-    It holds `tally.json`, and for each split that got anything `SPLIT.arrow`, `SPLIT.lengths.npy` and
-    `SPLIT.supervised.npy`.
+    It holds `tally.json`, and for each split that got anything the files of `musician.data.columns.Columns`.
 
     Raises:
         UserError: a row that cannot be understood or rendered, named by where it stands.
     """
     tally = Tally()
-    columns = {split: _Columns(renderer.dtype) for split in SPLITS}
+    columns = {split: Columns(renderer.dtype, recipe.keep) for split in SPLITS}
     sound = list(_sound(rows, recipe, tally))
     for start in range(0, len(sound), BATCH):
         group = sound[start : start + BATCH]
         for (found, row), items in zip(group, _render(group, renderer, recipe.max_length), strict=True):
-            held_out = recipe.validation_fraction > 0 and is_held_out(
-                found.own_family() or family_of(row), recipe.validation_fraction, recipe.split_seed
-            )
-            split = SPLITS[held_out]
-            columns[split].add(items)
+            family = (found.own_family() or family_of(row)) if recipe.validation_fraction > 0 else None
+            held_out = family is not None and is_held_out(family, recipe.validation_fraction, recipe.split_seed)
+            columns[SPLITS[held_out]].add(items, found, family)
             tally.cuts.update({cut for item in items for cut in item.cuts})
     for split, made in columns.items():
         if made.prompts:
@@ -125,7 +133,7 @@ def write_shard(rows: Sequence[SourceRow], renderer: Renderer, recipe: Recipe, d
     write_directory(directory, _writer(tally, columns))
 
 
-def _writer(tally: Tally, columns: Mapping[str, _Columns]) -> Callable[[Path], None]:
+def _writer(tally: Tally, columns: Mapping[str, Columns]) -> Callable[[Path], None]:
     def fill(folder: Path) -> None:
         for split in tally.items:
             columns[split].write(folder, split)
@@ -137,13 +145,14 @@ def _writer(tally: Tally, columns: Mapping[str, _Columns]) -> Callable[[Path], N
 
 def _sound(rows: Iterable[SourceRow], recipe: Recipe, tally: Tally) -> Iterator[tuple[SourceRow, Row]]:
     for found in rows:
-        row = understand(found, recipe)
+        row, mended = understand(found, recipe)
         tally.rows_in += 1
-        reason = defect(row)
+        reason = defect(row) or found.dropped
         if reason:
             tally.dropped[reason] += 1
         else:
             tally.rows_out += 1
+            tally.repairs.update(mended)
             yield found, row
 
 
@@ -167,46 +176,3 @@ def _characters(values: Any) -> int:
     if isinstance(values, Mapping):
         values = values.values()
     return sum(map(_characters, values)) if not isinstance(values, int | float | bool | bytes | type(None)) else 0
-
-
-class _Columns:
-    """The rendered items of one split of a shard."""
-
-    def __init__(self, dtype: str) -> None:
-        self._dtype = np.dtype(dtype)
-        self._ids: list[np.ndarray] = []
-        self._turns: list[tuple[int, ...]] = []
-        self.lengths: list[int] = []
-        self.prompts: list[int] = []
-        self.supervised: list[int] = []
-
-    def add(self, items: Iterable[Rendered]) -> None:
-        for item in items:
-            self._ids.append(item.input_ids)
-            self._turns.append(item.turn_lengths)
-            self.lengths.append(len(item.input_ids))
-            self.prompts.append(item.prompt_length)
-            self.supervised.append(sum(item.turn_lengths[::2]))
-
-    def write(self, folder: Path, split: str) -> None:
-        """One record batch in Arrow's stream format, as `datasets` maps it into memory."""
-        import pyarrow as pa
-
-        turns = np.fromiter((length for lengths in self._turns for length in lengths), np.int32)
-        batch = pa.record_batch(
-            {
-                "input_ids": pa.ListArray.from_arrays(_offsets(self.lengths), pa.array(np.concatenate(self._ids))),
-                "prompt_length": pa.array(self.prompts, pa.int32()),
-                "turn_lengths": pa.ListArray.from_arrays(_offsets(list(map(len, self._turns))), pa.array(turns)),
-            }
-        )
-        with pa.OSFile(str(folder / f"{split}.arrow"), "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as stream:
-            stream.write_batch(batch)
-        np.save(folder / f"{split}.lengths.npy", np.asarray(self.lengths, np.uint32))
-        np.save(folder / f"{split}.supervised.npy", np.asarray(self.supervised, np.uint32))
-
-
-def _offsets(lengths: Sequence[int]) -> Any:
-    import pyarrow as pa
-
-    return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from musician.data.archives import PACKED, holds_rows, members
 from musician.data.files import READERS, SourceRow, count_rows
 from musician.data.splits import is_held_out
 from musician.errors import UserError
 from musician.music.corpus import CorpusTune, default_collections, iter_tunes
 from musician.music.family import families
 from musician.music.tasks.rules import make_tasks
+
+_FORMATS = ", ".join([*sorted(READERS), *PACKED])
 
 
 class Source(Protocol):
@@ -42,22 +48,34 @@ class RowSource:
 
     Args:
         path: `.jsonl`, `.json`, `.parquet`, `.csv`, `.tsv`, `.txt` (one document a file), `.abc` (one document a tune),
-            a folder of such files, or a hub id such as `m-a-p/MusicPile-sft`.
+            one of these compressed (`.gz`, `.bz2`, `.xz`, `.zst`) or many in a `.zip` or `.tar`, a folder of all such
+            files, or a hub id such as `m-a-p/MusicPile-sft`. Nothing is unpacked to disk.
         split: split of a hub dataset.
         revision: revision of a hub dataset.
         limit: read only the first so many rows.
+        fallback_encoding: character set of `.txt` and `.abc` files that are not UTF-8, such as `latin-1`; None refuses
+            them. Counted.
 
     Raises:
         UserError: nothing there, an unknown format, an unreadable row (named by file and line).
     """
 
-    def __init__(self, path: str, split: str = "train", revision: str | None = None, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        split: str = "train",
+        revision: str | None = None,
+        limit: int | None = None,
+        fallback_encoding: str | None = None,
+    ) -> None:
         self.path, self.split, self.revision, self.limit = path, split, revision, limit
+        self.fallback_encoding = _known_encoding(fallback_encoding)
         self._hub: Any = None
+        self._ignored: Counter[str] = Counter()
 
     def identity(self) -> str:
         """Hash of the bytes of every file, or the fingerprint of the hub dataset."""
-        digest = hashlib.sha256(repr((self.split, self.limit)).encode())
+        digest = hashlib.sha256(repr((self.split, self.limit, self.fallback_encoding)).encode())
         files = self._files()
         if files is None:
             digest.update(f"{self.path}@{self.revision}:{self._hub_dataset()._fingerprint}".encode())
@@ -76,7 +94,12 @@ class RowSource:
         if files is None:
             found = (SourceRow(row, f"{self.path} row {index}") for index, row in enumerate(self._hub_dataset()))
         else:
-            found = (row for file in files for row in READERS[file.suffix.lower()](file))
+            found = (
+                row
+                for file in files
+                for member in members(file, READERS, self._ignored)
+                for row in READERS[member.suffix](replace(member, fallback=self.fallback_encoding))
+            )
         return islice(found, self.limit)
 
     def num_rows(self) -> int | None:
@@ -89,29 +112,34 @@ class RowSource:
         return sum(known) if self.limit is None else min(self.limit, sum(known))
 
     def describe(self) -> dict[str, Any]:
-        """Where the rows came from."""
-        return {"path": self.path, "split": self.split, "revision": self.revision, "limit": self.limit}
+        """Where the rows came from, and how many files of other formats were met, by suffix."""
+        asked = {"path": self.path, "split": self.split, "revision": self.revision, "limit": self.limit}
+        return asked | ({"ignored_files": dict(sorted(self._ignored.items()))} if self._ignored else {})
 
     def _files(self) -> list[Path] | None:
         """The local files, or None for a hub id."""
         path = Path(self.path).expanduser()
+        self._ignored.clear()
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in READERS and file.is_file())
-            if not files:
-                raise UserError(
-                    f"data {path}: the folder holds no file of a known format ({', '.join(sorted(READERS))})"
-                )
-            return files
+            return self._files_below(path)
         if path.is_file():
-            if path.suffix.lower() not in READERS:
-                raise UserError(f"data {path}: unknown format '{path.suffix}'; use one of {', '.join(sorted(READERS))}")
+            if not holds_rows(path.name, READERS):
+                raise UserError(f"data {path}: unknown format '{path.suffix}'; use one of {_FORMATS}")
             if path.stat().st_size == 0:
                 raise UserError(f"data {path}: the file is empty")
             return [path]
-        looks_local = path.is_absolute() or self.path.startswith((".", "~")) or path.suffix.lower() in READERS
+        looks_local = path.is_absolute() or self.path.startswith((".", "~")) or holds_rows(path.name, READERS)
         if looks_local or self.path.count("/") != 1:
             raise UserError(f"data {self.path}: no such file or folder; give a path or a hub id such as owner/name")
         return None
+
+    def _files_below(self, folder: Path) -> list[Path]:
+        every = sorted(file for file in folder.rglob("*") if file.is_file())
+        files = [file for file in every if holds_rows(file.name, READERS)]
+        self._ignored.update(file.suffix.lower() or "no suffix" for file in set(every) - set(files))
+        if not files:
+            raise UserError(f"data {folder}: the folder holds no file of a known format ({_FORMATS})")
+        return files
 
     def _hub_dataset(self) -> Any:
         if self._hub is None:
@@ -221,6 +249,13 @@ class TuneTaskSource(TuneSource):
                 if self.tasks is None or task.name in self.tasks:
                     messages = [{"role": "user", "content": task.prompt}, {"role": "assistant", "content": task.answer}]
                     yield SourceRow({"messages": messages}, f"{tune.file} tune {tune.index} task {task.name}", family)
+
+
+def _known_encoding(name: str | None) -> str | None:
+    try:
+        return codecs.lookup(name).name if name else None
+    except LookupError as error:
+        raise UserError(f"data.source.fallback_encoding={name}: no such character set; latin-1 or cp1252?") from error
 
 
 @lru_cache(maxsize=4)

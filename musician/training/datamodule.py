@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as lightning
 
 from musician.data.batches import GlobalBatches, Share, row_order
+from musician.data.cluster import Datatrove
 from musician.data.loader import EpochLoader
 from musician.data.packing import Rows, one_document_a_row
 from musician.data.plan import planned_rows
 from musician.data.prepare import Recipe, prepare
 from musician.data.prepared import PreparedData, PreparedSplit
+from musician.data.quality import Quality
 from musician.data.render import Renderer
 from musician.data.sources import Source
 from musician.errors import UserError
@@ -36,6 +39,9 @@ class TokenDataModule(lightning.LightningDataModule):
         limit_val_rows: validate on the first so many rows.
         seed: with the epoch, decides the order.
         num_proc: processes that tokenise; the data do not depend on it.
+        quality: rows to drop and characters to mend (when preparing); None: none.
+        keep: columns of the rows whose values are kept beside the tokens, where they have any.
+        engine: prepares on several machines; the data do not depend on it.
     """
 
     def __init__(  # noqa: PLR0913 - the signature is the schema of conf/data
@@ -54,18 +60,22 @@ class TokenDataModule(lightning.LightningDataModule):
         limit_val_rows: int | None = None,
         seed: int = 0,
         num_proc: int = 1,
+        quality: Quality | None = None,
+        keep: Sequence[str] = (),
+        engine: Datatrove | None = None,
     ) -> None:
         super().__init__()
         self.renderer = renderer
         self.source = source
         self.path = path
         self.root = Path(root).expanduser()
-        self.recipe = Recipe(max_length, validation_fraction, split_seed, text_field)
+        self.recipe = Recipe(max_length, validation_fraction, split_seed, text_field, quality or Quality(), tuple(keep))
         self.packing = packing
         self.reshuffle = reshuffle
         self.limits = (limit_train_rows, limit_val_rows)
         self.seed = seed
         self.num_proc = num_proc
+        self.engine = engine
         self._loader: EpochLoader | None = None
         self._position: dict[str, Any] | None = None
         self._is_set_up = False
@@ -159,4 +169,4 @@ class TokenDataModule(lightning.LightningDataModule):
     def _prepare(self) -> Path:
         if self.source is None:
             raise UserError("data: give data.path (a prepared directory) or data.source")
-        return prepare(self.source, self.renderer, self.recipe, self.root, self.num_proc)
+        return prepare(self.source, self.renderer, self.recipe, self.root, self.num_proc, self.engine)

@@ -2,12 +2,13 @@ import random
 
 import pytest
 
-from musician.benchmarks.contamination import contamination, split_music, words
+from musician.benchmarks.contamination import contamination
 from musician.benchmarks.mmlu import MMLU
 from musician.benchmarks.music_theory_bench import MusicTheoryBench
 from musician.benchmarks.prompts import question_block
 from musician.benchmarks.question import Question
-from musician.benchmarks.shared_runs import RunIndex
+from musician.data.known_questions import split_music, words
+from musician.data.shared_runs import RunIndex
 
 from .toys import Quiz
 
