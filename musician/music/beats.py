@@ -38,12 +38,13 @@ _DRIFT = 0.012
 _DOUBT = 0.04
 """Relative standard deviation of the tempo that a search begins with."""
 _GATE = 4.0
-_BEAM = 40
+_BEAM = 24
 _LIKELY_QUARTER = 0.5
 _PERIODS = tuple(0.36 * 1.06**step for step in range(16))
 """Seconds of a beat that a search begins with where the file's tempo does not fit."""
 _PROBE = 60
-_MARGIN = 0.35
+_GOOD_FIT, _MARGIN = -2.4, 0.2
+"""A likelihood an onset with which the file's tempo is not doubted, and how much better another tempo has to be."""
 _LEGATO = 0.045
 
 
@@ -71,21 +72,15 @@ class _Reading(NamedTuple):
 
 def quantise(played: Performance) -> list[ScoreNote]:
     """Return the notes on the grid of beats, by onset; the first beat is the file's, or that of the first note."""
-    onsets = _exact([note.onset for note in played.notes], played.ticks)
-    if onsets is None:
-        onsets = _tracked(played)
-    offsets = _exact([note.offset for note in played.notes], played.ticks) if _is_exact(played) else None
-    if offsets is None:
-        offsets = _released(played, onsets)
+    exact = _exact([note.onset for note in played.notes], played.ticks)
+    onsets = exact or _tracked(played)
+    offsets = _exact([note.offset for note in played.notes], played.ticks) if exact else None
+    offsets = offsets or _released(played, onsets)
     found = [
         ScoreNote(onset, offset - onset, note.midi, note.part)
         for note, onset, offset in zip(played.notes, onsets, offsets, strict=True)
     ]
     return sorted(note for note in found if note.duration > 0)
-
-
-def _is_exact(played: Performance) -> bool:
-    return _exact([note.onset for note in played.notes], played.ticks) is not None
 
 
 def _exact(times: Sequence[int], ticks: int) -> list[Fraction] | None:
@@ -144,8 +139,12 @@ def _first_beat(times: Sequence[float], together: Sequence[bool], given: float) 
     def fit(period: float) -> float:
         return _search(times, together, period).score / len(times) - abs(math.log(period / _LIKELY_QUARTER)) * 0.3
 
-    best = max(_PERIODS, key=fit)
-    return given if fit(given) > fit(best) - _MARGIN else best
+    ours = fit(given)
+    if ours > _GOOD_FIT:
+        return given
+    fits = {period: fit(period) for period in _PERIODS}
+    best = max(fits, key=lambda period: fits[period])
+    return given if ours > fits[best] - _MARGIN else best
 
 
 def _search(times: Sequence[float], together: Sequence[bool], beat: float) -> _Reading:
