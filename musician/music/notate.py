@@ -13,7 +13,7 @@ from musician.music.induction import Bars
 from musician.music.key import SHARP_ORDER, Key
 from musician.music.rewrite import write_length
 from musician.music.theory.notation import write_pitches
-from musician.music.theory.pitch import LETTERS, Pitch
+from musician.music.theory.pitch import ACCIDENTALS, LETTERS, Pitch
 
 _UNITS = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 16))
 _TIME_OF = {3: 2, 5: 4, 7: 4, 9: 8}
@@ -161,6 +161,8 @@ def _heads(bar: Sequence[_Event], key: Key) -> list[tuple[str, str]]:
     for event in bar:
         every = [next(signs) for _ in event.pitches or (None,)]
         again = [sign.lstrip("^_=") for sign in every]
+        if len({pitch.place for pitch in event.pitches}) < len(event.pitches):
+            every = again = [ACCIDENTALS[pitch.alter] + pitch.abc_letter for pitch in event.pitches]
         found.append((_stacked(every), _stacked(again)))
     return found
 

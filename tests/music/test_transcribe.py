@@ -63,13 +63,14 @@ def rendered(tmp_path_factory):
 
 
 def from_first(notes):
-    """Notes timed from the first; times that are floats as the fractions of beats next to them."""
+    """Notes timed from the first."""
     first = min(onset for onset, _, _ in notes)
     return Counter((near(onset - first), pitch, near(length)) for onset, pitch, length in notes)
 
 
 def near(time):
-    return round(Fraction(time) * 240)  # abc2midi has 480 ticks a quarter, and cuts tuplets to whole ticks
+    """In 1/96 of a quarter: abc2midi ends a note one of its 480 ticks early where its pitch comes again."""
+    return round((Fraction(time) + Fraction(1, 960)) * 96)
 
 
 def recovered(read, meant):
@@ -152,19 +153,14 @@ def test_whatever_the_times_bars_add_up_and_the_notes_are_there(steps, meter, pi
     tune = parse_tune(notate(notes, Bars(meter, Fraction(pickup, 2) % (meter.duration * 4)), key))
     assert check_bars(tune) == []
     heard = {(n.onset * 4, n.midi, n.duration * 4) for bars in tune.voices.values() for n in sounding(bars)}
-    joined = {}
-    for note in notes:
-        joined[note.onset, note.midi, note.duration] = True
-    assert heard == set(joined)
+    assert heard == {(note.onset, note.midi, note.duration) for note in notes}
 
 
 def test_the_writing_itself(tmp_path):
     notes = [(0, 67, 1), (1, 69, 3), (4, 66, 3), (7, 72, Fraction(1, 3)), (Fraction(22, 3), 71, Fraction(1, 3))]
     notes += [(Fraction(23, 3), 69, Fraction(1, 3)), (8, 67, 3), (8, 71, 3)]
     text = transcribe(midi(*notes, ticks=960, meter=(3, 4)), "A  title").text
-    assert text == "X:1\nT:A title\nQ:1/4=120\nM:3/4\nL:1/4\nK:G\nG | A3 | F3 | (3c/2B/2A/2 [GB]2- | [GB] |]" or (
-        abc2midi_complaints(text, tmp_path) == []
-    )
+    assert abc2midi_complaints(text, tmp_path) == []
     assert "T:A title\n" in text
     assert "(3" in text
     assert "[GB]" in text
@@ -212,7 +208,7 @@ def test_key_and_bars_are_found_more_often_than_not(corpus_sample):
     assert bars >= 0.65 * metered
 
 
-@pytest.mark.parametrize("data", [b"", b"MThd", b"no midi at all", b"MThd" + bytes(40), midi(), midi((0, 60, 1))[:40]])
+@pytest.mark.parametrize("data", [b"", b"MThd", b"no midi at all", b"MThd" + bytes(40), midi(), midi((0, 60, 1))[:30]])
 def test_what_is_no_music_is_refused(data):
     with pytest.raises(UserError):
         transcribe(data)
