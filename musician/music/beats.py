@@ -139,12 +139,20 @@ def _first_beat(times: Sequence[float], together: Sequence[bool], given: float) 
     def fit(period: float) -> float:
         return _search(times, together, period).score / len(times) - abs(math.log(period / _LIKELY_QUARTER)) * 0.3
 
-    ours = fit(given)
-    if ours > _GOOD_FIT:
+    if _goodness(_search(times, together, given)) > _GOOD_FIT:
         return given
+    ours = fit(given)
     fits = {period: fit(period) for period in _PERIODS}
     best = max(fits, key=lambda period: fits[period])
     return given if ours > fits[best] - _MARGIN else best
+
+
+def _goodness(reading: _Reading) -> float:
+    """Return the likelihood an onset, without what long notes lose for the beats that they pass."""
+    onsets, before = 1, reading.before
+    while before is not None:
+        onsets, before = onsets + 1, before.before
+    return (reading.score - _NEXT_BEAT * (reading.place // GRID)) / onsets
 
 
 def _search(times: Sequence[float], together: Sequence[bool], beat: float) -> _Reading:
