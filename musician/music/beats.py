@@ -43,7 +43,7 @@ _LIKELY_QUARTER = 0.5
 _PERIODS = tuple(0.36 * 1.06**step for step in range(16))
 """Seconds of a beat that a search begins with where the file's tempo does not fit."""
 _PROBE = 60
-_GOOD_FIT, _MARGIN = -2.4, 0.2
+_GOOD_FIT, _MARGIN = -2.05, 0.2
 """A likelihood an onset with which the file's tempo is not doubted, and how much better another tempo has to be."""
 _LEGATO = 0.045
 
@@ -58,7 +58,10 @@ class ScoreNote(NamedTuple):
 
 
 class _Reading(NamedTuple):
-    """A reading of the onsets so far: place of the last in 1/`GRID` beats, the clock there, its covariance."""
+    """A reading of the onsets so far: place of the last in 1/`GRID` beats, the clock there, its covariance.
+
+    `score` is the log likelihood; `fit` what of it does not depend on how much time passed between the onsets.
+    """
 
     place: int
     time: float
@@ -67,6 +70,7 @@ class _Reading(NamedTuple):
     covar: float
     var_beat: float
     score: float
+    fit: float
     before: _Reading | None
 
 
@@ -139,7 +143,7 @@ def _first_beat(times: Sequence[float], together: Sequence[bool], given: float) 
     def fit(period: float) -> float:
         return _search(times, together, period).score / len(times) - abs(math.log(period / _LIKELY_QUARTER)) * 0.3
 
-    if _goodness(_search(times, together, given)) > _GOOD_FIT:
+    if _search(times, together, given).fit > _GOOD_FIT * len(times):
         return given
     ours = fit(given)
     fits = {period: fit(period) for period in _PERIODS}
@@ -147,19 +151,11 @@ def _first_beat(times: Sequence[float], together: Sequence[bool], given: float) 
     return given if ours > fits[best] - _MARGIN else best
 
 
-def _goodness(reading: _Reading) -> float:
-    """Return the likelihood an onset, without what long notes lose for the beats that they pass."""
-    onsets, before = 1, reading.before
-    while before is not None:
-        onsets, before = onsets + 1, before.before
-    return (reading.score - _NEXT_BEAT * (reading.place // GRID)) / onsets
-
-
 def _search(times: Sequence[float], together: Sequence[bool], beat: float) -> _Reading:
     """Return the likeliest reading of the onsets, given about how long a beat is."""
     variance = _JITTER**2
     beam = [
-        _Reading(place, times[0], beat, variance, 0.0, (_DOUBT * beat) ** 2, _LOG_SHARE[place], None)
+        _Reading(place, times[0], beat, variance, 0.0, (_DOUBT * beat) ** 2, _LOG_SHARE[place], 0.0, None)
         for place in (0, 6, 12, 18)
     ]
     for time, joins in zip(times[1:], together[1:], strict=True):
@@ -208,9 +204,8 @@ def _updated(reading: _Reading, step: int, time: float) -> _Reading:
     gain_time, gain_beat = var_time / total, covar / total
     after = reading.place + step
     passed = after // GRID - reading.place // GRID
-    score = reading.score - error**2 / total / 2 - math.log(total / _JITTER**2) / 2
-    if step:
-        score += _LOG_SHARE[after % GRID] + _NEXT_BEAT * passed
+    fit = (_LOG_SHARE[after % GRID] if step else 0.0) - error**2 / total / 2
+    late = _NEXT_BEAT * passed - math.log(total / _JITTER**2) / 2
     return _Reading(
         after,
         reading.time + beats * beat + gain_time * error,
@@ -218,7 +213,8 @@ def _updated(reading: _Reading, step: int, time: float) -> _Reading:
         var_time * (1 - gain_time),
         covar * (1 - gain_time),
         var_beat - gain_beat * covar,
-        score,
+        reading.score + fit + late,
+        reading.fit + fit,
         reading,
     )
 
