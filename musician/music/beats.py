@@ -29,7 +29,8 @@ _SHARE = {0: 0.42, 12: 0.24, 6: 0.07, 18: 0.09, 8: 0.03, 16: 0.035, 3: 0.01, 9: 
 _SHARE |= {4: 0.006, 20: 0.006}
 _LOG_SHARE = {place: math.log(share) for place, share in _SHARE.items()}
 """How likely an onset has a place in its beat; our guess, of no corpus."""
-_NEXT_BEAT = math.log(0.5)
+_NEXT_BEAT, _FAR = math.log(0.5), 0.3
+"""What a tempo loses in likelihood by beat that passes, and by its ratio to a likely one."""
 
 _JITTER = 0.013
 """Standard deviation of an onset in seconds."""
@@ -141,7 +142,9 @@ def _first_beat(times: Sequence[float], together: Sequence[bool], given: float) 
     times, together = times[:_PROBE], together[:_PROBE]
 
     def fit(period: float) -> float:
-        return _search(times, together, period).score / len(times) - abs(math.log(period / _LIKELY_QUARTER)) * 0.3
+        found = _search(times, together, period)
+        unusual = _FAR * abs(math.log(period / _LIKELY_QUARTER))
+        return (found.score + _NEXT_BEAT * (found.place // GRID)) / len(times) - unusual
 
     if _search(times, together, given).fit > _GOOD_FIT * len(times):
         return given
@@ -203,9 +206,8 @@ def _updated(reading: _Reading, step: int, time: float) -> _Reading:
     total = var_time + _JITTER**2
     gain_time, gain_beat = var_time / total, covar / total
     after = reading.place + step
-    passed = after // GRID - reading.place // GRID
     fit = (_LOG_SHARE[after % GRID] if step else 0.0) - error**2 / total / 2
-    late = _NEXT_BEAT * passed - math.log(total / _JITTER**2) / 2
+    late = -math.log(total / _JITTER**2) / 2
     return _Reading(
         after,
         reading.time + beats * beat + gain_time * error,

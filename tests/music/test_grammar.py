@@ -144,7 +144,7 @@ def test_the_short_way_to_the_end_is_the_keys_tonic_not_silence(key, tonic):
     tune = grammar.completion(grammar.start())
     body = tune.partition(f"K:{key}\n")[2]
     assert set(re.findall("[A-Ga-gz]", body)) == {tonic}
-    assert "z" not in grammar.completion(grammar.walk(grammar.start(), HEADER.replace("4/4", "7/8") + "A>"))
+    assert "z" not in grammar.completion(grammar.walk(grammar.start(), f"X:1\nM:7/8\nL:1/8\nK:{key}\nA>"))
 
 
 def test_text_around_a_tune():
