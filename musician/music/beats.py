@@ -133,7 +133,7 @@ def _together(notes: Sequence[Played]) -> list[bool]:
     found = [False]
     for before, note in zip(notes, notes[1:], strict=False):
         sounding = before.offset - note.onset > (before.offset - before.onset) / 2
-        found.append(sounding and before.midi != note.midi or before.part != note.part)
+        found.append((sounding and before.midi != note.midi) or before.part != note.part)
     return found
 
 
@@ -240,7 +240,11 @@ def _released(played: Performance, onsets: Sequence[Fraction]) -> list[Fraction]
 
 
 def _end(
-    note: Played, onset: Fraction, following: Fraction | None, clock: Callable[[float], tuple[float, float]], scale: float
+    note: Played,
+    onset: Fraction,
+    following: Fraction | None,
+    clock: Callable[[float], tuple[float, float]],
+    scale: float,
 ) -> Fraction:
     seconds = (note.offset - note.onset) * scale
     place, beat = clock(note.offset * scale)

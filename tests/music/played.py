@@ -46,7 +46,6 @@ def _track(track, played, rng):
     times = [0, *(time for time, _, _ in events)]
     kept = [event for event in track if event.type == "time_signature"]
     notes = [
-        event.copy(time=after - before)
-        for (_, _, event), before, after in zip(events, times, times[1:], strict=False)
+        event.copy(time=after - before) for (_, _, event), before, after in zip(events, times, times[1:], strict=False)
     ]
     return mido.MidiTrack([*kept, *notes])
