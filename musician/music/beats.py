@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from musician.music.performance import Performance, Played, by_part
@@ -131,7 +132,7 @@ def _tracked(played: Performance) -> list[Fraction]:
 def _together(notes: Sequence[Played]) -> list[bool]:
     """Whether each note may begin with the one before: it does not follow it in one voice."""
     found = [False]
-    for before, note in zip(notes, notes[1:], strict=False):
+    for before, note in pairwise(notes):
         sounding = before.offset - note.onset > (before.offset - before.onset) / 2
         found.append((sounding and before.midi != note.midi) or before.part != note.part)
     return found

@@ -1,7 +1,7 @@
 """Which key and which bars notes have, where nothing says so.
 
-Key: how likely the pitch classes are under the profiles of J. Albrecht and D. Shanahan (The Use of Large Corpora to Train
-a New Type of Key-Finding Algorithm, 2013). Bars: how likely the onsets are
+Key: how likely the pitch classes are under the profiles of J. Albrecht and D. Shanahan (The Use of Large Corpora to
+Train a New Type of Key-Finding Algorithm, 2013). Bars: how likely the onsets are
 for each meter and each place of the first bar line, onsets taken as independent (after Temperley, Music and
 Probability, 2007, chapter 3).
 """

@@ -24,7 +24,7 @@ _BARS_A_LINE = 4
 
 
 class _Event(NamedTuple):
-    """What sounds together in one voice, nothing for a rest: onset and duration in whole notes, whether it is tied on."""
+    """What sounds together in one voice, nothing for a rest: onset and duration in whole notes, tied on or not."""
 
     onset: Fraction
     duration: Fraction
@@ -83,7 +83,7 @@ class _Grid:
 
 
 def _voices(notes: Sequence[ScoreNote]) -> list[list[list[ScoreNote]]]:
-    """Return voices of chords, which do not overlap: parts apart, within one each to the free voice nearest in pitch."""
+    """Return voices of chords, which do not overlap: parts apart, in one each to the free voice nearest in pitch."""
     found: list[list[list[ScoreNote]]] = []
     for _, part in groupby(sorted(notes, key=lambda note: note.part), key=lambda note: note.part):
         voices: list[list[list[ScoreNote]]] = []
@@ -98,7 +98,7 @@ def _voices(notes: Sequence[ScoreNote]) -> list[list[list[ScoreNote]]]:
 
 
 def _chords(notes: Sequence[ScoreNote]) -> list[list[ScoreNote]]:
-    """Return the notes that begin and end together, by onset, high ones first; a pitch that is there twice counts once."""
+    """Return the notes that begin and end together, by onset, high ones first; the same note twice counts once."""
     ordered = sorted(set(notes), key=lambda note: (note.onset, note.duration, note.midi))
     chords = [list(group) for _, group in groupby(ordered, key=lambda note: (note.onset, note.duration))]
     return sorted(chords, key=lambda chord: (chord[0].onset, -chord[-1].midi))

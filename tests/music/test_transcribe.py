@@ -52,7 +52,7 @@ def midi(*notes, ticks=480, meter=None, channel=0):
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
-    """Tunes of all collections as MIDI, with their notes in quarters as the reader, held to music21 elsewhere, has them."""
+    """Tunes of all collections as MIDI, with their notes in quarters as the reader has them."""
     path = tmp_path_factory.mktemp("midi") / "tune.mid"
     found = []
     for tune in random.Random(11).sample(list(iter_tunes(list(COLLECTIONS))), SIZE):
