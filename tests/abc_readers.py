@@ -9,7 +9,7 @@ import pytest
 
 
 def abc2midi(tune, folder, *options):
-    """Write `tune.mid` into the folder and return what abc2midi (Debian: abcmidi) says; its exit status says nothing."""
+    """Write `tune.mid` into the folder and return what abc2midi (Debian: abcmidi) says; its exit status is void."""
     program = shutil.which("abc2midi")
     if program is None:
         pytest.skip("no abc2midi; apt install abcmidi")
