@@ -19,6 +19,7 @@ from musician.errors import UserError
 from musician.music.corpus import CorpusTune, default_collections, iter_tunes
 from musician.music.family import families
 from musician.music.tasks.rules import make_tasks
+from musician.progress import show_line
 
 _FORMATS = ", ".join([*sorted(READERS), *PACKED])
 
@@ -157,11 +158,13 @@ class RowSource:
 
 
 class TuneSource:
-    """Tunes of the music21 corpus, or of a folder of `.abc` files, each with its family.
+    """Tunes of the music21 corpus, or of a folder of `.abc` and MIDI files, each with its family.
+
+    What became of MIDI files is said on stderr when the tunes are first read, and kept in `describe`.
 
     Args:
         collections: names of collections; None takes those whose terms allow it by default.
-        root: a folder of `.abc` files instead of the corpus that music21 installs.
+        root: a folder of `.abc` and MIDI files instead of the corpus that music21 installs.
         limit: only the first so many tunes.
     """
 
@@ -172,13 +175,16 @@ class TuneSource:
         self.root = root
         self.limit = limit
         self._tunes: list[CorpusTune] | None = None
+        self._midi: Counter[str] = Counter()
         self._families: list[str] | None = None
 
     def tunes(self) -> list[CorpusTune]:
         """All tunes, read once."""
         if self._tunes is None:
-            found = iter_tunes(self.collections, Path(self.root) if self.root else None)
+            found = iter_tunes(self.collections, Path(self.root) if self.root else None, self._midi)
             self._tunes = list(islice(found, self.limit))
+            for what, count in sorted(self._midi.items()):
+                show_line(f"{count:,} {what}", keep=True)
         return self._tunes
 
     def families(self) -> list[str]:
@@ -200,7 +206,8 @@ class TuneSource:
 
     def describe(self) -> dict[str, Any]:
         """Which tunes these are."""
-        return {"collections": self.collections, "root": self.root, "limit": self.limit}
+        about = {"collections": self.collections, "root": self.root, "limit": self.limit}
+        return {**about, "midi": dict(self._midi)} if self._midi else about
 
     def rows(self) -> Iterator[SourceRow]:
         """Yield a document a tune."""

@@ -1,6 +1,7 @@
-"""The tunes one can train on without a download: music21's corpus files, or any directory of `.abc` files."""
+"""The tunes one can train on without a download: music21's corpus files, or any directory of `.abc` and MIDI files."""
 
 import importlib.util
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from musician.errors import UserError, nearest
 from musician.music.abc import split_tunes
 
+MIDI = (".mid", ".midi")
+"""Files that are transcribed, where a folder of the user's own has them."""
 _NO_LINE = "no licence line in the files; distributed with music21 with the encoders' permission"
 
 
@@ -45,12 +48,15 @@ def default_collections() -> tuple[str, ...]:
     return tuple(sorted(name for name, collection in COLLECTIONS.items() if not collection.opt_in))
 
 
-def iter_tunes(collections: Iterable[str] | None = None, root: Path | None = None) -> Iterator[CorpusTune]:
+def iter_tunes(
+    collections: Iterable[str] | None = None, root: Path | None = None, counts: Counter[str] | None = None
+) -> Iterator[CorpusTune]:
     """Yield the tunes of the collections, ordered by collection as given, then file, then place in the file.
 
     Without `root` collections are those of music21's corpus (None: `default_collections()`); its files are read
-    without importing it. With `root` they are its subfolders (None: every `.abc` file below it, whose collection is its
-    first folder, or the root's own name).
+    without importing it. With `root` they are its subfolders (None: every file below it, whose collection is its first
+    folder, or the root's own name), and MIDI files are tunes too, titled by their names. A MIDI file that cannot be
+    written as ABC is left out and counted in `counts`, as are those that were, and notes of percussion left out.
 
     Raises:
         UserError: music21 is not installed, a collection does not exist, or no tune is found.
@@ -58,14 +64,34 @@ def iter_tunes(collections: Iterable[str] | None = None, root: Path | None = Non
     where = _music21_corpus() if root is None else _directory(root)
     if collections is None and root is None:
         collections = default_collections()
-    files = _files(where, collections)
+    files = _files(where, collections, (".abc", *MIDI) if root else (".abc",))
     found = False
+    counts = Counter() if counts is None else counts
     for collection, path in files:
-        for index, text in enumerate(split_tunes(path.read_text(encoding="utf-8", errors="replace"))):
+        for index, text in enumerate(_texts(path, counts)):
             found = True
             yield CorpusTune(collection, path.relative_to(where).as_posix(), index, text)
     if not found:
-        raise UserError(f"no tune found in {where}: expected .abc files in which a line begins with 'X:'")
+        raise UserError(f"no tune found in {where}: expected .abc files in which a line begins with 'X:', or MIDI")
+
+
+def _texts(path: Path, counts: Counter[str]) -> list[str]:
+    """Return the tunes of a file as ABC."""
+    if path.suffix.lower() not in MIDI:
+        return split_tunes(path.read_text(encoding="utf-8", errors="replace"))
+    from musician.music.transcribe import transcribe
+
+    if importlib.util.find_spec("mido") is None:
+        raise UserError(f"{path}: reading MIDI needs mido: pip install 'musician[music]'")
+    try:
+        found = transcribe(path.read_bytes(), path.stem)
+    except UserError as error:
+        counts[f"MIDI files left out: {error}"] += 1
+        return []
+    counts["MIDI files written as ABC"] += 1
+    if found.percussion:
+        counts["notes of percussion left out"] += found.percussion
+    return [found.text]
 
 
 def _music21_corpus() -> Path:
@@ -85,13 +111,17 @@ def _directory(root: Path) -> Path:
     return root
 
 
-def _files(where: Path, collections: Iterable[str] | None) -> list[tuple[str, Path]]:
+def _files(where: Path, collections: Iterable[str] | None, endings: tuple[str, ...]) -> list[tuple[str, Path]]:
     """Return (collection, file) in the order they are read."""
     if collections is None:
-        paths = sorted(where.rglob("*.abc"), key=lambda path: path.relative_to(where).parts)
+        paths = sorted(_below(where, endings), key=lambda path: path.relative_to(where).parts)
         return [(_first_folder(path, where), path) for path in paths]
     names = [collections] if isinstance(collections, str) else list(collections)
-    return [(name, path) for name in names for path in sorted(_folder(where, name).rglob("*.abc"))]
+    return [(name, path) for name in names for path in sorted(_below(_folder(where, name, endings), endings))]
+
+
+def _below(folder: Path, endings: tuple[str, ...]) -> Iterator[Path]:
+    return (path for path in folder.rglob("*.*") if path.suffix.lower() in endings and path.is_file())
 
 
 def _first_folder(path: Path, where: Path) -> str:
@@ -99,8 +129,8 @@ def _first_folder(path: Path, where: Path) -> str:
     return parts[0] if len(parts) > 1 else where.resolve().name
 
 
-def _folder(where: Path, name: str) -> Path:
-    known = sorted({path.relative_to(where).parts[0] for path in where.rglob("*.abc") if path.parent != where})
+def _folder(where: Path, name: str, endings: tuple[str, ...]) -> Path:
+    known = sorted({path.relative_to(where).parts[0] for path in _below(where, endings) if path.parent != where})
     if name not in known:
         raise UserError(
             f"no collection '{name}' in {where}{nearest(name, known)}; there are: {', '.join(known) or 'none'}"

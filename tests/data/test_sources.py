@@ -14,6 +14,8 @@ from musician.data.prepare import Recipe, read_rows
 from musician.data.sources import RowSource, TuneSource, TuneTaskSource, held_out_tunes
 from musician.data.splits import is_held_out
 from musician.errors import UserError
+from musician.music.abc import parse_tune
+from musician.music.sound import to_midi
 
 from .oracles import same_tune_in_g, tune_in_c, write_jsonl
 
@@ -240,6 +242,21 @@ def test_a_tune_and_its_transposed_retitled_copy_are_one_family(tune_folder):
     assert [len(pair) for pair in families.values()] == [2] * 40
     assert all(pair[0] == pair[1] for pair in families.values())
     assert len({pair[0] for pair in families.values()}) == 40
+
+
+def test_midi_files_are_tunes_and_what_became_of_them_is_said(tmp_path, capsys):
+    pytest.importorskip("mido")
+    to_midi(parse_tune("X:1\nM:3/4\nL:1/4\nK:G\nGAB|c2d|G3|]"), tmp_path / "Slow Waltz.MID")
+    (tmp_path / "broken.midi").write_bytes(b"MThd")
+    source = TuneSource(root=str(tmp_path))
+    (tune,) = (tune for tune in source.tunes() if tune.file == "Slow Waltz.MID")
+    assert "T:Slow Waltz\n" in tune.text
+    assert [note.midi for note in parse_tune(tune.text).notes] == [67, 69, 71, 72, 74, 67]
+    assert source.num_rows() == 1
+    assert source.describe()["midi"]["MIDI files written as ABC"] == 1
+    said = capsys.readouterr().err
+    assert "1 MIDI files written as ABC" in said
+    assert "1 MIDI files left out: no MIDI file" in said
 
 
 def test_held_out_tunes_are_those_that_training_on_the_same_folder_leaves_out(tune_folder):

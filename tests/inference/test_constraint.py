@@ -1,11 +1,10 @@
 """The grammar over real vocabularies: random networks write tunes that foreign readers take."""
 
 import random
-import shutil
-import subprocess
 
 import pytest
 import torch
+from abc_readers import abc2midi_complaints
 
 from musician.errors import UserError
 from musician.inference.constraint import _DETOUR, ConstrainedLogits, TuneConstraint
@@ -13,15 +12,6 @@ from musician.model.network import random_llama
 from musician.music.grammar import TuneGrammar, Wishes
 
 BUDGET = 260
-
-
-def complaints(tune, folder):
-    program = shutil.which("abc2midi")
-    if program is None:
-        pytest.skip("no abc2midi; apt install abcmidi")
-    (folder / "tune.abc").write_text(tune + "\n")
-    done = subprocess.run([program, "tune.abc", "-c"], cwd=folder, capture_output=True, text=True, check=False)
-    return [line for line in done.stdout.splitlines() if line.startswith("Error") or "time units" in line]
 
 
 def generate(tokenizer, processors, rows=4):
@@ -56,7 +46,7 @@ def test_a_random_network_writes_tunes(name, wishes, request, tmp_path):
         state = TuneGrammar(wishes).walk(TuneGrammar(wishes).start(), tune)
         assert state is not None, tune
         assert TuneGrammar(wishes).accepts(state), tune
-        assert complaints(tune, tmp_path) == [], tune
+        assert abc2midi_complaints(tune, tmp_path) == [], tune
 
 
 def test_a_free_network_does_not(byte_tokenizer):

@@ -138,6 +138,15 @@ def test_two_voices_have_the_same_bars():
         assert not accepted(wrong, voices=2)
 
 
+@pytest.mark.parametrize(("key", "tonic"), [("G", "G"), ("F# minor", "F"), ("Ador", "A")])
+def test_the_short_way_to_the_end_is_the_keys_tonic_not_silence(key, tonic):
+    grammar = TuneGrammar(Wishes(key=key, bars=4, meter="7/8"))
+    tune = grammar.completion(grammar.start())
+    body = tune.partition(f"K:{key}\n")[2]
+    assert set(re.findall("[A-Ga-gz]", body)) == {tonic}
+    assert "z" not in grammar.completion(grammar.walk(grammar.start(), f"X:1\nM:7/8\nL:1/8\nK:{key}\nA>"))
+
+
 def test_text_around_a_tune():
     grammar = TuneGrammar(before=" ", after=" ")
     state = grammar.walk(grammar.start(), " " + HEADER + "A8|] ")

@@ -163,7 +163,7 @@ class TuneGrammar:
     def _closing_start(self, state: State) -> str:
         if state.mode is Mode.BETWEEN and state.voice:
             return "V"
-        return self._form.closing_opening(state) or "z"
+        return self._form.closing_opening(state) or state.tonic
 
     def _closing_music(self, state: State) -> str:
         if state.mode is not Mode.MUSIC:
@@ -172,7 +172,7 @@ class TuneGrammar:
             assert ended is not None, state
             return written or self._closing_music(ended)
         if state.left:
-            return bar.closing(state) or "z"
+            return bar.closing(state) or state.tonic
         found = self._form.closing(state)
         assert found is not None, state
         return found

@@ -146,12 +146,12 @@ def closing(state: State) -> str | None:
     if state.mode is Mode.PITCH and state.word not in PITCHES:
         return "A"
     if state.mode is Mode.TUPLET:
-        return (_tuplets(state, state.word)[0] + "z")[len(state.word)]
+        return (_tuplets(state, state.word)[0] + state.tonic)[len(state.word)]
     if state.mode is Mode.BROKEN:
-        return "z"
+        return state.tonic
     if state.mode in (Mode.PITCH, Mode.LENGTH):
         return _closing_length(state.word if state.mode is Mode.LENGTH else "", state)
-    return "A" if state.prefix > 1 else "z"
+    return state.tonic
 
 
 def _closing_length(written: str, state: State) -> str | None:

@@ -83,10 +83,11 @@ class Header:
     def _line_end(self, state: State) -> State:
         field = {"M": "meter", "L": "unit"}.get(state.header)
         changes = {field: state.word} if field else {}
+        tonic = state.word[:1]
         state = state.to(Mode.FIELD, amount=0, **changes)
-        return self._body(state) if state.header == "K" else state
+        return self._body(state, tonic) if state.header == "K" else state
 
-    def _body(self, state: State) -> State:
+    def _body(self, state: State, tonic: str) -> State:
         ticks = int(METERS[state.meter] / UNITS[state.unit] * TICKS)
         two = self.wishes.voices == 2
         return State(
@@ -98,4 +99,5 @@ class Header:
             sections=self.wishes.sections,
             voice=1 if two else 0,
             closed=True,
+            tonic=tonic,
         )

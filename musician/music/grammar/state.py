@@ -58,6 +58,7 @@ class State(NamedTuple):
         voice: 0 in a tune of one voice, else 1 or 2.
         line: in a tune of two voices, what voice 1 wrote at the bar lines of this line and voice 2 must write again.
         closed: a section ended with the last bar line.
+        tonic: the letter of the key's tonic, which a short way to the end writes.
     """
 
     mode: Mode = Mode.FIELD
@@ -82,6 +83,7 @@ class State(NamedTuple):
     voice: int = 0
     line: tuple[str, ...] = ()
     closed: bool = False
+    tonic: str = ""
 
     def to(self, mode: Mode, **changes: object) -> State:
         """The state with another mode, an empty word and these changes."""
@@ -95,4 +97,4 @@ class State(NamedTuple):
             bars = min(bars - (self.sections or 0), reach) + (sections or 0)
         begun = self.mode is Mode.VALUE and self.amount < TEXT_LENGTH  # an empty text may not end
         amount = min(self.amount, reach) if begun else self.amount
-        return self._replace(bars=bars, sections=sections, amount=amount)
+        return self._replace(bars=bars, sections=sections, amount=amount, tonic="")
