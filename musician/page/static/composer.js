@@ -63,6 +63,7 @@ export class Composer {
     const focused = [byId("send"), byId("stop")].includes(document.activeElement);
     byId("send").hidden = busy;
     byId("stop").hidden = !busy;
+    document.body.toggleAttribute("data-busy", busy);
     if (focused) byId(busy ? "stop" : "send").focus();
   }
 

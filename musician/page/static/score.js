@@ -69,7 +69,7 @@ export class Score {
       paddingtop: 8, paddingbottom: 8, paddingleft: 0, paddingright: 0,
       staffwidth: width,
       visualTranspose: this.transpose,
-      wrap: { minSpacing: narrow ? 1.4 : 1.7, maxSpacing: 2.8, preferredMeasuresPerLine: narrow ? 2 : 4 },
+      wrap: wrapping(this.abc, narrow),
       clickListener: (element) => this.clicked(element.startChar),
     };
   }
@@ -109,6 +109,13 @@ export class Score {
     copy.querySelectorAll("[stroke=currentColor]").forEach((shape) => shape.setAttribute("stroke", "#000"));
     return new XMLSerializer().serializeToString(copy);
   }
+}
+
+/** How to break lines anew: not where the tune's own lines fit. */
+function wrapping(abc, narrow) {
+  const bars = Math.max(...abc.split("\n").map((line) => line.split(/\|+/).length - 1));
+  if (!narrow && bars <= 6) return undefined;
+  return { minSpacing: narrow ? 1.4 : 1.7, maxSpacing: 2.8, preferredMeasuresPerLine: narrow ? 2 : 4 };
 }
 
 /** abcjs's tune object, or null where the text holds none. Wrapping lines fails on a few tunes: those stay as written. */
