@@ -14,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from musician.errors import UserError
-from musician.page import chat, status, tunes
+from musician.page import chat, duelling, openai, status, tunes
 from musician.page.guard import LOOPBACK, Guard, error_body
 from musician.page.service import Service
 
@@ -33,7 +33,7 @@ def create_app(service: Service, hosts: Collection[str] = (), password: str | No
     # FastAPI's own pages of documentation load scripts from elsewhere.
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.state.service = service
-    for module in (chat, tunes, status):
+    for module in (chat, duelling, tunes, openai, status):
         app.include_router(module.router)
     app.add_api_route("/", _page, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC))

@@ -14,7 +14,7 @@ from musician.inference.sampling import Sampling
 from musician.music.grammar import Wishes
 from musician.page.limits import Limits
 
-_MOST_TURNS = 200
+MOST_TURNS = 200
 #: A torch generator takes seeds of 64 bits, JavaScript counts to 2^53.
 _LARGEST_SEED = 2**53 - 1
 
@@ -59,7 +59,7 @@ class ConstraintBody(Body):
 class Question(Body):
     """A conversation to go on with; seed null has one drawn."""
 
-    messages: list[Turn] = Field(min_length=1, max_length=_MOST_TURNS)
+    messages: list[Turn] = Field(min_length=1, max_length=MOST_TURNS)
     sampling: SamplingBody = Field(default_factory=SamplingBody)
     seed: Seed | None = None
     constraint: ConstraintBody | None = None
@@ -79,8 +79,9 @@ def conversation(turns: list[Turn], limits: Limits) -> list[Message]:
     row = read_row({"messages": [turn.model_dump() for turn in turns]})
     assert isinstance(row, Conversation)
     answered = Conversation((*row.messages, Message("assistant", "answer")))
-    if row.messages[-1].role != "user" or (fault := defect(answered)):
-        fault = "does not end with the user's turn" if row.messages[-1].role != "user" else fault
+    ended = bool(row.messages) and row.messages[-1].role == "user"
+    fault = defect(answered) if ended else "must end with the user's turn"
+    if fault:
         raise HTTPException(422, f"messages: {fault}")
     return list(row.messages)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, HTTPException
+from pydantic import Field
 
 import musician
-from musician.page.asking import Question, conversation, sampling, wishes
+from musician.page.asking import MOST_TURNS, Question, Turn, conversation, sampling, wishes
+from musician.page.duels import DuelConflict, Side
 from musician.page.examples import examples
 from musician.page.queue import Ask, Job
 from musician.page.service import Service, service
@@ -20,9 +22,12 @@ Here = Annotated[Service, Depends(service)]
 
 
 class Generate(Question):
-    """A question to a model."""
+    """A question to a model, or one side of a duel, whose question and settings are the duel's own."""
 
+    messages: list[Turn] = Field(default_factory=list, max_length=MOST_TURNS)
     model: str = "m0"
+    duel: str | None = None
+    side: Side | None = None
 
 
 @router.get("/setup")
@@ -48,9 +53,32 @@ def setup(here: Here) -> dict[str, Any]:
 @router.post("/generate")
 async def generate(body: Generate, here: Here) -> EventStream:
     """Stream the answer to a conversation."""
-    ask = Ask(here.model(body.model), *asked(body, here))
-    job = here.submit(ask)
-    return EventStream(_told(job), here.queue, job)
+    if body.duel is not None:
+        return _side(here, body.duel, body.side)
+    job = here.submit(Ask(here.model(body.model), *asked(body, here)))
+    return EventStream(_told(job), lambda: here.queue.leave(job))
+
+
+def _side(here: Service, name: str, side: Side | None) -> EventStream:
+    """Stream one side of a duel, and keep the answer with it."""
+    if side is None:
+        raise HTTPException(422, "side: a or b")
+    duel = here.duel(name)
+    try:
+        ask = duel.begin(side)
+    except DuelConflict as error:
+        raise HTTPException(409, str(error)) from None
+    try:
+        job = here.submit(ask)
+    except HTTPException:
+        duel.end(side, None)
+        raise
+
+    def closed() -> None:
+        here.queue.leave(job)
+        duel.end(side, None)
+
+    return EventStream(_told(job, lambda text: duel.end(side, text)), closed)
 
 
 def asked(body: Question, here: Service) -> tuple[Any, Any, Any]:
@@ -59,6 +87,11 @@ def asked(body: Question, here: Service) -> tuple[Any, Any, Any]:
     return messages, sampling(body.sampling, body.seed, here.preset, here.limits), wishes(body.constraint)
 
 
-async def _told(job: Job) -> AsyncIterator[str]:
+async def _told(job: Job, answered: Callable[[str], None] = lambda text: None) -> AsyncIterator[str]:
+    """Events as text; `answered` gets an answer that nobody stopped before the end of it is told."""
+    pieces: list[str] = []
     async for told in job.events():
+        pieces.append(told.data.get("text", ""))
+        if told.name == "done" and told.data["reason"] != "stopped":
+            answered("".join(pieces))
         yield event_text(told.name, told.data)

@@ -152,13 +152,14 @@ class AnswerQueue:
                 self._waiting.remove(job)
                 self._tell_positions()
                 self.metrics.add("musician_answers_total", reason="stopped")
+                job.tell("done", reason="stopped", tokens=0, seconds=0.0)
 
     def close(self, grace: float) -> None:
         """Take no more jobs, send those away that wait, and end running ones in `grace` seconds; does not wait."""
         with self._changed:
             self._closed = True
             for job in self._waiting:
-                job.tell("error", error="the server is ending; ask again later")
+                job.tell("error", error="the server is ending; ask again later", status=503)
             self._waiting.clear()
             for job in self._running:
                 job.end_by(grace, "stopped")
@@ -203,11 +204,11 @@ class AnswerQueue:
             job.tell("done", reason=reason, tokens=job.tokens, seconds=round(time.monotonic() - began, 3))
         except UserError as error:
             reason = "refused"
-            job.tell("error", error=str(error))
+            job.tell("error", error=str(error), status=422)
         except Exception:
             reason = "failed"
             _log.exception("an answer failed")
-            job.tell("error", error="the model failed on this; the server's log says why")
+            job.tell("error", error="the model failed on this; the server's log says why", status=500)
         self.metrics.add("musician_answers_total", reason=reason)
         self.metrics.add("musician_tokens_total", job.tokens)
         self.metrics.add("musician_answer_seconds_total", time.monotonic() - began)

@@ -9,6 +9,7 @@ from pathlib import Path
 from fastapi import HTTPException, Request
 
 from musician.inference.sampling import Sampling
+from musician.page.duels import Duel, Duels
 from musician.page.limits import Limits
 from musician.page.metrics import Metrics
 from musician.page.queue import AnswerQueue, Ask, Job, QueueClosed, QueueFull
@@ -35,6 +36,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.metrics = Metrics()
+        self.duels = Duels(self.limits.duels, self.votes)
         self.queue = AnswerQueue(self.limits.waiting, self.limits.answer_seconds, self.metrics, self.workers)
 
     @property
@@ -58,6 +60,17 @@ class Service:
         if name not in known:
             raise HTTPException(404, f"there is no model {name[:80]!r}; there are {', '.join(models)}")
         return known[name]
+
+    def duel(self, name: str) -> Duel:
+        """Look a duel up.
+
+        Raises:
+            HTTPException: there is none.
+        """
+        found = self.duels.find(name)
+        if found is None:
+            raise HTTPException(404, "there is no such duel; old ones are forgotten")
+        return found
 
     def submit(self, ask: Ask) -> Job:
         """Queue an answer.
