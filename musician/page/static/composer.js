@@ -34,7 +34,7 @@ export class Composer {
 
   message() {
     const said = this.box.value.trim();
-    return this.attached ? [said, this.tune().trim()].filter(Boolean).join("\n\n") : said;
+    return this.attached ? [said, this.tune().trim()].filter(Boolean).join("\n") : said;
   }
 
   /** Put words into the box, and the tune on the stage beside them. */

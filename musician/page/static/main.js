@@ -38,7 +38,9 @@ class Page {
     const { models, examples } = this.setup;
     byId("model").replaceChildren(...models.map(({ id, name }) => make("option", { value: id }, name)));
     byId("duel-field").hidden = !this.setup.duel;
-    byId("examples").replaceChildren(...examples.map((example) => this.example(example)));
+    const families = [...new Set(examples.map((example) => example.family))];
+    const grouped = families.map((name) => [name, examples.filter((example) => example.family === name)]);
+    byId("examples").replaceChildren(...grouped.map((each) => this.family(each)));
     byId("asks").replaceChildren(...ASKS.map(([label, words]) => {
       const button = make("button", { type: "button", className: "plain" }, label);
       button.addEventListener("click", () => {
@@ -49,10 +51,14 @@ class Page {
     }));
   }
 
-  example({ family, title, prompt }) {
-    const button = make("button", { type: "button" }, make("span", { className: "family" }, family), make("span", { className: "title" }, title));
-    button.addEventListener("click", () => !this.running && this.send(prompt));
-    return make("li", {}, button);
+  /** The examples of one family of tasks, in a row. */
+  family([name, examples]) {
+    const buttons = examples.map(({ title, prompt }) => {
+      const button = make("button", { type: "button", className: "plain" }, title);
+      button.addEventListener("click", () => !this.running && this.send(prompt));
+      return button;
+    });
+    return make("li", {}, make("h3", {}, name), make("div", {}, ...buttons));
   }
 
   listen() {
@@ -132,6 +138,7 @@ class Page {
   }
 
   async ask(seed) {
+    const question = this.messages.at(-1).content;
     this.composer.error(null);
     this.running = new AbortController();
     const { signal } = this.running;
@@ -139,16 +146,28 @@ class Page {
     try {
       const asked = this.settings.question();
       const messages = this.messages.map(({ role, content }) => ({ role, content }));
-      const question = { ...asked, seed: seed ?? asked.seed, messages };
-      await (this.setup.duel && byId("duel").checked ? this.duel(question, signal) : this.single(question, signal));
-      if (!signal.aborted || this.running?.signal === signal) this.keep();
+      const whole = { ...asked, seed: seed ?? asked.seed, messages };
+      await (this.setup.duel && byId("duel").checked ? this.duel(whole, signal) : this.single(whole, signal));
     } catch (error) {
       if (this.running?.signal === signal) this.composer.error(error.message);
-    } finally {
-      if (this.running?.signal === signal) {
-        this.composer.setBusy(false);
-        this.running = null;
-      }
+    }
+    if (this.running?.signal === signal) this.end(question);
+  }
+
+  /** After an answer, or none: a question without one goes back into the message box. */
+  end(question) {
+    this.running = null;
+    this.composer.setBusy(false);
+    if (this.messages.at(-1)?.role === "user") {
+      this.messages.pop();
+      this.chat.show(this.messages);
+      this.composer.fill(question);
+      this.view("talk");
+    }
+    try {
+      history.keep(this.id, this.messages);
+    } catch (error) {
+      this.composer.error(error.message);
     }
   }
 
@@ -217,15 +236,11 @@ class Page {
       this.chat.add(chosen);
     } else {
       answers.forEach((message) => this.chat.add(message));
-      this.chat.note("Neither answer goes on with the conversation.");
-      this.messages.pop();
+      this.chat.note("Neither goes on; the question is yours again.");
     }
-    return this.composer.status("Thank you: vote counted.");
+    return this.composer.status("Your vote is counted.");
   }
 
-  keep() {
-    history.keep(this.id, this.messages);
-  }
 }
 
 theme(byId("theme"));

@@ -53,12 +53,13 @@ export class Settings {
     };
   }
 
-  /** The line under the message box that says what the grammar will hold the answer to. */
+  /** Say beside the message box what the grammar will hold the answer to. */
   note() {
     const wishes = this.constraint();
     const said = wishes && [wishes.key, wishes.meter, wishes.bars && `${wishes.bars} bars`, wishes.voices > 1 && "2 voices"];
-    byId("constraint-note").hidden = !wishes;
-    byId("constraint-note").textContent = wishes ? ["Grammar on", ...said.filter(Boolean)].join(" · ") : "";
+    byId("constraint-note").hidden = !this.setup.constraint;
+    byId("constraint-note").classList.toggle("on", Boolean(wishes));
+    byId("constraint-note").textContent = wishes ? ["Grammar on", ...said.filter(Boolean)].join(" · ") : "Grammar off";
   }
 
   keep() {
