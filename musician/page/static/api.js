@@ -25,9 +25,8 @@ export const check = async (abc, signal) => (await post("/api/check", { abc }, s
 /** How near the closest training tune is. */
 export const originality = async (abc, signal) => (await post("/api/originality", { abc }, signal)).json();
 
-/** A file made from a tune; `kind` is midi, wav or musicxml. */
-export const file = async (kind, abc, transpose, tempo) =>
-  (await post(`/api/${kind}`, { abc, transpose, tempo })).blob();
+/** A file made from a tune: `kind` is midi, wav or musicxml, `asked` has abc, transpose and tempo in quarters a minute. */
+export const file = async (kind, asked) => (await post(`/api/${kind}`, asked)).blob();
 
 /** Begin a duel of two unnamed models; its id. */
 export const duel = async (question) => (await (await post("/api/duels", question)).json()).duel;

@@ -37,7 +37,7 @@ export class Chat {
     place.querySelector(".body").replaceChildren(...split(message.content).map((part, at) =>
       part.kind === "tune" ? this.card(part.text, writing, opened[at]) : make("p", {}, part.text.trim())));
     place.classList.toggle("writing", writing);
-    if (!writing && message.role === "assistant") this.foot(place, message);
+    if (!writing && message.told) this.foot(place, message);
     if (follows) this.toEnd();
   }
 
@@ -52,7 +52,7 @@ export class Chat {
 
   foot(place, message) {
     place.querySelector(".foot")?.remove();
-    const { tokens, seconds, seed, reason } = message.told ?? {};
+    const { tokens, seconds, seed, reason } = message.told;
     const rate = tokens && seconds ? `${tokens} tokens in ${seconds.toFixed(1)} s` : "";
     const facts = [REASONS[reason], rate, seed === undefined ? "" : `seed ${seed}`].filter(Boolean).join(" · ");
     const again = make("button", { type: "button", className: "plain again" }, icon("again"), "Again");

@@ -21,7 +21,9 @@ export async function duel(question, stage, signal, on) {
   const answers = await Promise.all(["a", "b"].map((side, at) => contend(id, side, at, question, stage, signal, on)));
   if (signal.aborted) return null;
   on.status("Both have answered. Which is better?");
-  const { choice, names } = await verdict(id, on);
+  const voted = await verdict(id, signal, on);
+  if (!voted) return null;
+  const { choice, names } = voted;
   answers.forEach((message, at) => Object.assign(message, { name: names["ab"[at]] }));
   byId("sheet-a").querySelector(".side").textContent = `A · ${names.a}`;
   byId("sheet-b").querySelector(".side").textContent = `B · ${names.b}`;
@@ -40,10 +42,12 @@ async function contend(id, side, at, question, stage, signal, on) {
   });
   const tune = firstTune(message.content);
   if (tune) stage.show(tune, at);
+  on.answered(side, message);
   return message;
 }
 
-function verdict(id, on) {
+/** Ask for the vote; null where the user stops instead. */
+function verdict(id, signal, on) {
   const place = byId("verdict");
   return new Promise((resolve) => {
     const buttons = CHOICES.map(([choice, label]) => {
@@ -61,5 +65,9 @@ function verdict(id, on) {
     });
     place.replaceChildren(make("span", {}, "Which is better?"), ...buttons);
     place.hidden = false;
+    signal.addEventListener("abort", () => {
+      place.hidden = true;
+      resolve(null);
+    });
   });
 }

@@ -225,6 +225,7 @@ class Page {
       status: (line) => this.composer.status(line),
       error: (line) => this.composer.error(line),
       text: (side, text) => this.chat.update(places[side], { role: "assistant", content: text }, true),
+      answered: (side, { content }) => this.chat.update(places[side], { role: "assistant", content }, false),
     };
     const ended = await duel(question, this.stage, signal, on);
     for (const side of ["a", "b"]) places[side].remove();

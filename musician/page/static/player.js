@@ -10,7 +10,7 @@ export class Player {
    * `on.state(playing)`, `on.time(seconds, whole)`, `on.sounding(elements)` and `on.error(line)` are called as it plays.
    */
   constructor(on) {
-    Object.assign(this, { on, visual: null, buffer: null, events: [], seconds: 0, at: 0, source: null, looped: false, transpose: 0, bpm: COMMON_TEMPO });
+    Object.assign(this, { on, visual: null, buffer: null, events: [], seconds: 0, at: 0, source: null, looped: false, transpose: 0, program: 0, bpm: COMMON_TEMPO });
   }
 
   get context() {
@@ -27,13 +27,28 @@ export class Player {
     this.on.sounding([]);
   }
 
+  /** The same tune drawn anew: other shapes are lit. */
+  redrawn(visual) {
+    if (!visual || !this.visual) {
+      this.load(visual, { transpose: this.transpose });
+      return;
+    }
+    this.visual = visual;
+    if (this.buffer) this.time();
+  }
+
+  time() {
+    this.visual.setTiming(this.bpm, 0);
+    this.events = this.visual.noteTimings.filter((event) => event.type === "event");
+  }
+
   /** Quarter notes a minute, as the server counts them. */
   get quarters() {
     return this.visual ? Math.round(this.bpm * this.visual.getBeatLength() * 4) : null;
   }
 
   async prepare() {
-    const options = { soundFontUrl: SOUNDS, midiTranspose: this.transpose };
+    const options = { soundFontUrl: SOUNDS, midiTranspose: this.transpose, program: this.program };
     const measure = this.visual.millisecondsPerMeasure(this.bpm);
     const meter = this.visual.getMeterFraction();
     const sound = this.visual.setUpAudio(options);
@@ -43,9 +58,8 @@ export class Player {
     const synth = new window.ABCJS.synth.CreateSynth();
     await synth.init({ visualObj: this.visual, millisecondsPerMeasure: measure, options });
     await synth.prime();
-    this.visual.setTiming(this.bpm, 0);
     Object.assign(this, { buffer: synth.getAudioBuffer(), seconds });
-    this.events = this.visual.noteTimings.filter((event) => event.type === "event");
+    this.time();
   }
 
   /** Play from where it stands. */
@@ -133,10 +147,7 @@ export class Player {
   /** Go to the note written at this character. */
   async seekCharacter(character) {
     if (!this.visual) return;
-    if (!this.buffer) {
-      this.visual.setTiming(this.bpm, 0);
-      this.events = this.visual.noteTimings.filter((event) => event.type === "event");
-    }
+    if (!this.buffer) this.time();
     const event = this.events.find((each) => each.startCharArray?.includes(character) || each.startChar === character);
     if (!event) return;
     const playing = Boolean(this.source);
@@ -151,23 +162,34 @@ export class Player {
     if (this.source) this.source.loop = looped;
   }
 
-  /** Another tempo: the sound is made again, from the same place in the music. */
-  async setTempo(bpm) {
+  /** Another tempo. */
+  setTempo(bpm) {
+    this.bpm = clamp(bpm, 20, 300);
+    return this.remake();
+  }
+
+  /** Another instrument, by its number in General MIDI, from 0. */
+  setProgram(program) {
+    this.program = program;
+    return this.remake();
+  }
+
+  /** Make the sound again and go on from the same place in the music. */
+  async remake() {
     const playing = Boolean(this.source);
     const share = this.seconds ? this.at / this.seconds : 0;
     this.pause();
-    Object.assign(this, { bpm: clamp(bpm, 20, 300), buffer: null });
-    if (!playing) {
-      this.at = 0;
-      return this.on.time(0, 0);
-    }
+    Object.assign(this, { buffer: null, at: 0, seconds: 0 });
+    this.on.time(0, 0);
+    if (!playing) return;
     try {
       await this.prepare();
     } catch (error) {
-      return this.on.error(error.message);
+      this.on.error(error.message);
+      return;
     }
     this.at = share * this.seconds;
-    return this.start();
+    this.start();
   }
 }
 

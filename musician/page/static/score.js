@@ -2,26 +2,28 @@
 import { soFar, title, facts, withoutDirectives } from "./tunes.js";
 
 const FONTS = {
-  titlefont: "Georgia, 'Noto Serif', serif 19",
-  subtitlefont: "Georgia, 'Noto Serif', serif 14",
-  composerfont: "Georgia, 'Noto Serif', serif 13 italic",
-  gchordfont: "'Helvetica Neue', 'Noto Sans', sans-serif 12",
-  tempofont: "Georgia, 'Noto Serif', serif 13",
-  partsfont: "Georgia, 'Noto Serif', serif 14 box",
-  infofont: "Georgia, 'Noto Serif', serif 13 italic",
-  textfont: "Georgia, 'Noto Serif', serif 13",
-  vocalfont: "Georgia, 'Noto Serif', serif 13",
+  titlefont: "Georgia, serif 19",
+  subtitlefont: "Georgia, serif 14",
+  composerfont: "Georgia, serif 13 italic",
+  gchordfont: "Helvetica, sans-serif 12",
+  tempofont: "Georgia, serif 13",
+  partsfont: "Georgia, serif 14 box",
+  infofont: "Georgia, serif 13 italic",
+  textfont: "Georgia, serif 13",
+  vocalfont: "Georgia, serif 13",
 };
 
 export class Score {
-  /** Draw into `paper`; `clicked(startChar)` is told which note was clicked. */
-  constructor(paper, clicked = () => {}) {
+  /** Draw into `paper`; `clicked(startChar)` is told which note was clicked, `redrawn()` that the room has changed. */
+  constructor(paper, clicked, redrawn) {
     Object.assign(this, { paper, clicked, abc: "", partial: false, transpose: 0, visual: null, marks: [], cost: 0, due: 0 });
     let width = 0;
     new ResizeObserver(() => {
       if (Math.abs(paper.clientWidth - width) < 8) return;
       width = paper.clientWidth;
-      if (this.abc) this.draw();
+      if (!this.abc) return;
+      this.draw();
+      redrawn(this);
     }).observe(paper);
   }
 
@@ -52,8 +54,9 @@ export class Score {
     const width = this.paper.clientWidth;
     if (!width) return;
     const began = performance.now();
+    const settings = this.settings(width);
     const text = withoutDirectives(this.partial ? soFar(this.abc) : this.abc);
-    this.visual = engrave(this.paper, text, this.settings(width));
+    this.visual = engrave(this.paper, settings.wrap ? joinRepeats(text) : text, settings);
     for (const mark of this.marks) this.frame(mark);
     this.cost = performance.now() - began;
   }
@@ -66,8 +69,8 @@ export class Score {
       foregroundColor: "currentColor",
       selectionColor: "currentColor",
       format: FONTS,
-      paddingtop: 8, paddingbottom: 8, paddingleft: 0, paddingright: 0,
-      staffwidth: width,
+      paddingtop: 8, paddingbottom: 8, paddingleft: 1, paddingright: 2,
+      staffwidth: width - 3,
       visualTranspose: this.transpose,
       wrap: wrapping(this.abc, narrow),
       clickListener: (element) => this.clicked(element.startChar),
@@ -117,6 +120,9 @@ function wrapping(abc, narrow) {
   if (!narrow && bars <= 6) return undefined;
   return { minSpacing: narrow ? 1.4 : 1.7, maxSpacing: 2.8, preferredMeasuresPerLine: narrow ? 2 : 4 };
 }
+
+/** `:|` and `|:` across a line's end as one sign, every other character where it was: a new line may not end there. */
+const joinRepeats = (abc) => abc.replace(/:\|([ \n]+)\|:/g, (found, space) => `::${" ".repeat(space.length + 2)}`);
 
 /** abcjs's tune object, or null where the text holds none. Wrapping lines fails on a few tunes: those stay as written. */
 function engrave(paper, text, settings) {

@@ -7,12 +7,18 @@ import { Score } from "./score.js";
 import { link } from "./share.js";
 import { title, withoutDirectives } from "./tunes.js";
 
+/** General MIDI's names of the instruments that the page offers, by their number from 0. */
+const INSTRUMENTS = {
+  0: "acoustic_grand_piano", 19: "church_organ", 21: "accordion", 25: "acoustic_guitar_steel", 40: "violin", 73: "flute",
+};
+
 export class Stage {
   /** `error(line)` and `status(line)` go to the message box. */
   constructor(setup, { error, status }) {
     Object.assign(this, { error, status, limits: setup.limits, active: 0, transpose: 0, texts: ["", ""] });
     this.sheets = [byId("sheet-a"), byId("sheet-b")];
-    this.scores = this.sheets.map((sheet, at) => new Score(sheet.querySelector(".paper"), (start) => this.pick(at, start)));
+    const redrawn = (score) => score === this.score && !score.partial && this.player.redrawn(score.visual);
+    this.scores = this.sheets.map((sheet, at) => new Score(sheet.querySelector(".paper"), (start) => this.pick(at, start), redrawn));
     this.player = new Player({
       state: (state) => this.showState(state),
       time: (now, whole) => this.showTime(now, whole),
@@ -45,6 +51,7 @@ export class Stage {
     click("lower", () => this.changeKey(-1));
     click("higher", () => this.changeKey(1));
     click("share", () => this.share());
+    byId("instrument").addEventListener("change", (event) => this.player.setProgram(Number(event.target.value)));
     byId("seek").addEventListener("input", (event) => this.player.seek(event.target.value / 1000));
     byId("downloads").addEventListener("click", (event) => this.download(event.target.closest("[data-file]")?.dataset.file));
     byId("editor").addEventListener("input", () => this.edited(byId("editor").value));
@@ -209,7 +216,9 @@ export class Stage {
   async file(kind) {
     if (kind === "abc") return new Blob([this.abc], { type: "text/vnd.abc" });
     if (kind === "svg") return new Blob([this.score.svg()], { type: "image/svg+xml" });
-    return api.file(kind, withoutDirectives(this.abc), this.transpose, this.player.quarters);
+    const asked = { abc: withoutDirectives(this.abc), transpose: this.transpose, tempo: this.player.quarters };
+    if (kind === "wav") asked.instrument = INSTRUMENTS[this.player.program];
+    return api.file(kind, asked);
   }
 }
 
