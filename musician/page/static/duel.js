@@ -4,7 +4,7 @@ import { answer } from "./answers.js";
 import { byId, make } from "./dom.js";
 import { split } from "./tunes.js";
 
-const CHOICES = [["a", "A is better"], ["b", "B is better"], ["tie", "Equally good"], ["neither", "Neither"]];
+const CHOICES = [["a", "A"], ["b", "B"], ["tie", "Equal"], ["neither", "Neither"]];
 
 /** The first tune of a text, or null. */
 export const firstTune = (text) => split(text).find((part) => part.kind === "tune")?.text ?? null;
