@@ -29,13 +29,14 @@ def main(cfg: DictConfig) -> None:
         raise UserError(f"demo: {error.name} is not installed: pip install 'musician[demo]'") from error
     from musician.page.service import Service
 
+    limits = instantiate(cfg.limits)
     serve.check_exposure(cfg.host, cfg.password)
     listening = serve.listen(cfg.host, cfg.port)
     model = cfg.model
     writers = [_writer(model.path, model)]
     if cfg.rival is not None:
         writers.append(_writer(cfg.rival, model))
-    service = Service(writers, _presets(), instantiate(cfg.limits), Path(cfg.votes))
+    service = Service(writers, _presets(), limits, Path(cfg.votes))
     app = create_app(service, {*cfg.hosts, cfg.host}, cfg.password)
     where = f"[{cfg.host}]" if ":" in cfg.host else cfg.host
     print(f"page: http://{where}:{listening.getsockname()[1]}", flush=True)
