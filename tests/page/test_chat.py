@@ -207,3 +207,39 @@ def test_the_default_settings_are_the_first_preset():
     with serving(Listening("x"), limits=Limits(max_new_tokens=100)) as page:
         answer(page, seed=3, sampling={"temperature": 0})
     assert asked == [Sampling(0, PRESETS["music"].top_k, PRESETS["music"].top_p, 1.0, 100, 3)]
+
+
+ATTACKS = (
+    "<script>alert(1)</script>",
+    "<img src=http://192.0.2.1/p.png onerror=alert(1)>",
+    "![x](http://192.0.2.1/p.png)",
+    "\n\nevent: done\ndata: {}\n\n",
+    "\r\n\r\ndata: x\r",
+    "\u2028\u2029\x85\0\x1b[31m",
+    "</textarea><svg/onload=alert(1)>",
+)
+
+
+def test_what_a_model_writes_stays_text_within_its_event():
+    with serving(Scripted(*ATTACKS)) as page, page.stream("POST", "/api/generate", json=ASK) as response:
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert response.headers["cache-control"] == "no-store"
+        told = list(events(response))
+    assert [data["text"] for name, data in told if name == "text"] == list(ATTACKS)
+    assert [name for name, _ in told] == ["start", *["text"] * len(ATTACKS), "done"]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_is_typed_is_what_the_model_reads(attack):
+    writer = Scripted("x")
+    with serving(writer) as page:
+        answer(page, messages=[{"role": "user", "content": f"a{attack}b"}])
+    assert writer.begun == [f"a{attack}b"]
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "1e400", "null", '"1"'])
+def test_numbers_that_are_none_are_refused(page, value):
+    body = f'{{"messages": [{{"role": "user", "content": "x"}}], "sampling": {{"temperature": {value}, "top_k": 1.5}}}}'
+    response = page.post("/api/generate", content=body, headers={"content-type": "application/json"})
+    assert response.status_code in (400, 422)
+    assert list(response.json()) == ["error"]

@@ -145,6 +145,7 @@ def _long():
     [
         (["host=0.0.0.0"], ["host=0.0.0.0", "needs a password", "MUSICIAN_PASSWORD"]),
         (["host=0.0.0.0", "password=''"], ["password is empty"]),
+        (["password=1234"], ["password", "quote"]),
         (["host=no.such.host.invalid", "password=x"], ["cannot listen"]),
         (["limits.notes=0"], ["limits.notes=0", "more than 0"]),
         (["limits.notse=1"], ["limits.notse", "did you mean 'notes'"]),

@@ -52,6 +52,7 @@ def test_every_answer_carries_the_policy(page, method, path):
     assert headers["content-security-policy"] == CONTENT_SECURITY_POLICY
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
+    assert "cache-control" in headers
 
 
 def test_the_policy_forbids_inline_script_and_other_sites():

@@ -1,5 +1,8 @@
 """The real OpenAI client against the server."""
 
+import json
+import socket
+
 import pytest
 
 from musician.page.limits import Limits
@@ -100,8 +103,11 @@ def test_a_client_that_leaves_frees_the_model():
         next(iter(stream))
         stream.close()
         wait_for(lambda: page.service.queue.running == 0)
-        with pytest.raises(openai.APITimeoutError):
-            client.with_options(timeout=0.5).chat.completions.create(model="m0", messages=ASK["messages"])
+        body = json.dumps({"model": "m0", "messages": ASK["messages"]}).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        with socket.create_connection((page.base_url.host, page.base_url.port)) as connection:
+            connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+            wait_for(lambda: page.service.queue.running == 1)
         wait_for(lambda: page.service.queue.running == 0)
         assert len(endless.begun) == 2
 
