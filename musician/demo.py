@@ -29,20 +29,22 @@ def main(cfg: DictConfig) -> None:
         raise UserError(f"demo: {error.name} is not installed: pip install 'musician[demo]'") from error
     from musician.page.service import Service
 
+    limits = instantiate(cfg.limits)
     serve.check_exposure(cfg.host, cfg.password)
     listening = serve.listen(cfg.host, cfg.port)
     model = cfg.model
-    writers = [_writer(model.path, model)]
-    if cfg.rival is not None:
-        writers.append(_writer(cfg.rival, model))
-    service = Service(writers, _presets(), instantiate(cfg.limits), Path(cfg.votes))
+    paths = [model.path] if cfg.rival is None else [model.path, cfg.rival]
+    names = [Path(path).name or path for path in paths]
+    names = names if len(set(names)) == len(names) else [f"{path} ({place})" for place, path in enumerate(paths)]
+    writers = [_writer(name, path, model) for name, path in zip(names, paths, strict=True)]
+    service = Service(writers, _presets(), limits, Path(cfg.votes))
     app = create_app(service, {*cfg.hosts, cfg.host}, cfg.password)
     where = f"[{cfg.host}]" if ":" in cfg.host else cfg.host
     print(f"page: http://{where}:{listening.getsockname()[1]}", flush=True)
     serve.run(app, service, listening)
 
 
-def _writer(path: str, model: Any) -> ModelWriter:
+def _writer(name: str, path: str, model: Any) -> ModelWriter:
     from musician.hardware import best_device
     from musician.model.merge import fold
     from musician.page.writer import ModelWriter
@@ -50,7 +52,7 @@ def _writer(path: str, model: Any) -> ModelWriter:
 
     device, dtype = best_device()
     opened = restore(path, model.base, model.dtype or dtype, model.device or device, model.template)
-    return ModelWriter(Path(path).name or path, fold(opened.network), opened.renderer)
+    return ModelWriter(name, fold(opened.network), opened.renderer)
 
 
 def _presets() -> dict[str, Any]:

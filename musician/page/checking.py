@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -32,7 +33,7 @@ class _Places:
         self._wide = [place for place, character in enumerate(text) if ord(character) > 0xFFFF]
 
     def __call__(self, place: int) -> int:
-        return place + sum(wide < place for wide in self._wide) if self._wide else place
+        return place + bisect_left(self._wide, place)
 
 
 def _checked(tune: Tune, offset: int, place: _Places) -> dict[str, Any]:

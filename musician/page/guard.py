@@ -84,7 +84,10 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+                given = [*message.get("headers", ()), *_HEADERS]
+                if not any(name.lower() == b"cache-control" for name, _ in given):
+                    given.append((b"cache-control", b"no-cache"))  # else browsers guess, and show an old page
+                message = {**message, "headers": given}
             await send(message)
 
         try:
@@ -118,7 +121,7 @@ class Guard:
         if self.password is None or path in _NO_PASSWORD_NEEDED:
             return
         given = _given_password(headers.get("authorization", ""))
-        if given is None or not hmac.compare_digest(given.encode(), self.password.encode()):
+        if given is None or not hmac.compare_digest(given, self.password.encode()):
             if given is not None:
                 await asyncio.sleep(_WRONG_PASSWORD_SECONDS)
             challenge = (b"www-authenticate", b'Basic realm="musician", charset="UTF-8"')
@@ -179,13 +182,13 @@ def _hostname(host: str) -> str:
     return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower()
 
 
-def _given_password(authorization: str) -> str | None:
+def _given_password(authorization: str) -> bytes | None:
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "bearer":
-        return value
+        return value.encode("latin-1")
     if scheme.lower() != "basic":
         return None
     try:
-        return base64.b64decode(value, validate=True).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
+        return base64.b64decode(value, validate=True).partition(b":")[2]
+    except binascii.Error:
+        return b""

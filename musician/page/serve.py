@@ -18,14 +18,14 @@ _CONNECTIONS = 512
 _LAST_WORDS_SECONDS = 5
 
 
-def check_exposure(host: str, password: str | None) -> None:
+def check_exposure(host: str, password: object) -> None:
     """Refuse to listen beyond this machine without a password.
 
     Raises:
-        UserError: another address than loopback and no password, or an empty one.
+        UserError: another address than loopback and no password, or one that is empty or no text.
     """
-    if password is not None and not password.strip():
-        raise UserError("demo: password is empty; give one, or null for none")
+    if password is not None and not (isinstance(password, str) and password.strip()):
+        raise UserError("demo: password is empty or no text; set MUSICIAN_PASSWORD, quote password='...', or give null")
     if host not in LOOPBACK and password is None:
         raise UserError(
             f"demo: host={host} can be reached from other machines and needs a password: "

@@ -48,24 +48,22 @@ BOWED = Timbre((1, 0.6, 0.45, 0.32, 0.26, 0.18, 0.13, 0.1, 0.07, 0.05), attack=0
 REED = Timbre((1, 0.45, 0.7, 0.3, 0.4, 0.2, 0.22, 0.1, 0.1, 0.06), attack=0.03, release=0.06)
 ORGAN = Timbre((1, 0.6, 0.25, 0.4, 0.05, 0.12, 0.02, 0.15), attack=0.015, release=0.05)
 
-#: Words in General MIDI's names of instruments; the first timbre with one is taken.
+#: Words of General MIDI's names of instruments; the first timbre with one is taken.
 _WORDS = (
-    (BELL, "celesta glockenspiel music_box vibraphone marimba xylophone bells bell kalimba agogo drums"),
-    (PIANO, "piano clavichord harpsichord"),
+    (BELL, "celesta glockenspiel box vibraphone marimba xylophone bells bell kalimba agogo drums santoor"),
+    (PIANO, "piano clavichord clavinet harpsichord"),
     (PLUCKED, "guitar harp pizzicato bass banjo sitar shamisen koto dulcimer lute mandolin"),
-    (FLUTE, "flute piccolo recorder whistle ocarina bottle shakuhachi ocarina"),
-    (REED, "accordion harmonica oboe clarinet bassoon sax reed bagpipe english_horn shanai"),
+    (FLUTE, "flute piccolo recorder whistle ocarina bottle shakuhachi calliope"),
+    (REED, "accordion harmonica oboe clarinet bassoon sax reed bagpipe english shanai bandoneon concertina"),
     (BOWED, "violin viola cello contrabass strings string fiddle"),
-    (ORGAN, "organ choir voice aahs oohs trumpet trombone tuba horn brass pad lead ensemble"),
+    (ORGAN, "organ choir voice aahs oohs trumpet trombone tuba horn brass pad lead ensemble section"),
 )
 
 
 def find_timbre(instrument: str) -> Timbre | None:
     """Return the timbre nearest to a General MIDI instrument such as `acoustic_grand_piano`; None for none of them."""
-    for timbre, words in _WORDS:
-        if any(word in instrument for word in words.split()):
-            return timbre
-    return None
+    parts = set(instrument.split("_"))
+    return next((timbre for timbre, words in _WORDS if parts & set(words.split())), None)
 
 
 def frequency(midi: int) -> float:
