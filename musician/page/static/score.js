@@ -108,8 +108,11 @@ export class Score {
     const copy = this.paper.querySelector("svg").cloneNode(true);
     copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
     copy.querySelectorAll(".bar-problem").forEach((frame) => frame.remove());
-    copy.querySelectorAll("[fill=currentColor]").forEach((shape) => shape.setAttribute("fill", "#000"));
-    copy.querySelectorAll("[stroke=currentColor]").forEach((shape) => shape.setAttribute("stroke", "#000"));
+    for (const name of ["fill", "stroke"]) {
+      for (const shape of [copy, ...copy.querySelectorAll(`[${name}=currentColor]`)]) {
+        if (shape.getAttribute(name) === "currentColor") shape.setAttribute(name, "#000");
+      }
+    }
     return new XMLSerializer().serializeToString(copy);
   }
 }
