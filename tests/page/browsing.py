@@ -1,19 +1,9 @@
 """A real browser on the page: Debian's Chromium, driven by Playwright."""
 
 import contextlib
-import shutil
 from urllib.parse import urlsplit
 
-import pytest
-
 from .conftest import Scripted, wait_for
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-#: The network flags keep the browser's own services from asking the outside.
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
-).split()
 
 #: In A minor, so that it is told from G major at sight; 8 bars of 3/4, 18 notes and a rest.
 TUNE = """X:1
@@ -36,17 +26,6 @@ def pieces(text, size=6):
 def writer(text=TUNE, **options):
     """A model that writes this."""
     return Scripted(*pieces(text), **options)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install 'musician[dev]'")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium; on Debian: apt-get install chromium")
-    with playwright.sync_playwright() as running:
-        launched = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 @contextlib.contextmanager

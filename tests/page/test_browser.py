@@ -8,14 +8,14 @@ from xml.etree import ElementTree
 import mido
 import pytest
 
-from .browsing import PITCHES, TUNE, ask, browser, notes, until, visiting, wait_for_notes, writer  # noqa: F401
+from .browsing import PITCHES, TUNE, ask, notes, until, visiting, wait_for_notes, writer
 from .conftest import ASK, Scripted, events, serving, wait_for
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def waltz(browser):  # noqa: F811
+def waltz(browser):
     """The page after the waltz was asked for and written."""
     with serving(writer(f"Here it is.\n\n{TUNE}")) as client, visiting(browser, client) as page:
         ask(page)
@@ -23,7 +23,7 @@ def waltz(browser):  # noqa: F811
         yield page
 
 
-def test_a_score_grows_while_it_is_written_and_stop_frees_the_model(browser):  # noqa: F811
+def test_a_score_grows_while_it_is_written_and_stop_frees_the_model(browser):
     endless = Scripted(TUNE, "A B c |\n", until_stopped=True)
     with serving(endless) as client, visiting(browser, client) as page:
         page.fill("#prompt", "Write for ever.")
@@ -57,7 +57,9 @@ def test_playing_lights_one_note_after_another_and_keeps_time(waltz):
     assert waltz.evaluate("window.abcjsAudioContext.state") == "running"
     until(waltz, "window.lit.length >= 4")
     # m: bar of the line, n: note of the bar; c is the third of the first bar, d the first of the second.
-    places = [next(name for name in names.split() if name.startswith("abcjs-p")) for names in waltz.evaluate("window.lit")]
+    places = [
+        next(name for name in names.split() if name.startswith("abcjs-p")) for names in waltz.evaluate("window.lit")
+    ]
     assert places[:4] == ["abcjs-p5", "abcjs-p6", "abcjs-p7", "abcjs-p8"]
     assert waltz.inner_text("#time").endswith("/ 0:06")  # 24 quarters at 240 a minute
     assert any("/sound/acoustic_grand_piano-mp3/A4.mp3" in url for url in waltz.asked)
@@ -73,7 +75,9 @@ def test_the_sound_is_that_of_the_notes(waltz):
     )
     waltz.click("#play")
     waltz.wait_for_selector("#transport[data-state=playing]")
-    rate, samples = waltz.evaluate("[window.played.sampleRate, Array.from(window.played.getChannelData(0).slice(0, 8192))]")
+    rate, samples = waltz.evaluate(
+        "[window.played.sampleRate, Array.from(window.played.getChannelData(0).slice(0, 8192))]"
+    )
     np = pytest.importorskip("numpy")
     loudest = np.argmax(np.abs(np.fft.rfft(samples * np.hanning(len(samples))))) * rate / len(samples)
     assert loudest == pytest.approx(440, abs=8)
@@ -170,7 +174,7 @@ def test_transposing_moves_score_sound_and_files(waltz):
     assert not any(url.endswith("/A4.mp3") for url in waltz.asked)
 
 
-def test_a_link_carries_the_tune_and_no_server_sees_it(browser, waltz):  # noqa: F811
+def test_a_link_carries_the_tune_and_no_server_sees_it(browser, waltz):
     waltz.click("#share")
     until(waltz, "location.hash.startsWith('#tune=')")
     fragment = waltz.evaluate("location.hash")
@@ -181,13 +185,13 @@ def test_a_link_carries_the_tune_and_no_server_sees_it(browser, waltz):  # noqa:
 
 
 @pytest.mark.parametrize("fragment", ["#tune=!!!", "#tune=AAAA", "#tune="])
-def test_a_broken_link_is_one_clear_line(browser, fragment):  # noqa: F811
+def test_a_broken_link_is_one_clear_line(browser, fragment):
     with serving(writer()) as client, visiting(browser, client, fragment) as page:
         page.wait_for_selector("#error:not([hidden])")
         assert page.inner_text("#error") == "The link holds no tune that can be read."
 
 
-def test_the_tune_goes_back_as_context_and_again_draws_another_seed(browser):  # noqa: F811
+def test_the_tune_goes_back_as_context_and_again_draws_another_seed(browser):
     model = writer()
     with serving(model) as client, visiting(browser, client) as page:
         ask(page)
@@ -209,7 +213,7 @@ def test_the_tune_goes_back_as_context_and_again_draws_another_seed(browser):  #
         assert page.locator(".message.assistant").count() == 2
 
 
-def test_settings_and_grammar_are_sent_and_a_real_model_keeps_to_them(browser, tiny_writer):  # noqa: F811
+def test_settings_and_grammar_are_sent_and_a_real_model_keeps_to_them(browser, tiny_writer):
     with serving(tiny_writer) as client, visiting(browser, client) as page:
         page.click("#open-settings")
         page.select_option("#preset", "original")
@@ -247,7 +251,7 @@ def test_history_is_kept_in_the_browser_and_can_be_cleared(waltz):
     assert waltz.evaluate("localStorage.getItem('musician.history')") is None
 
 
-def test_a_place_in_the_queue_is_shown(browser):  # noqa: F811
+def test_a_place_in_the_queue_is_shown(browser):
     busy = writer(held=True)
     with serving(busy) as client, client.stream("POST", "/api/generate", json=ASK) as first:
         told = events(first)
@@ -261,7 +265,7 @@ def test_a_place_in_the_queue_is_shown(browser):  # noqa: F811
         assert [name for name, _ in told][-1] == "done"
 
 
-def test_a_refusal_is_one_line_and_the_question_comes_back(browser):  # noqa: F811
+def test_a_refusal_is_one_line_and_the_question_comes_back(browser):
     complaint = "Failed to load resource: the server responded with a status of 422"
     with serving(writer()) as client, visiting(browser, client, console_errors=[complaint]) as page:
         page.click("#open-settings")
@@ -275,7 +279,7 @@ def test_a_refusal_is_one_line_and_the_question_comes_back(browser):  # noqa: F8
         assert page.locator(".message").count() == 0
 
 
-def test_a_blind_duel(browser, tmp_path):  # noqa: F811
+def test_a_blind_duel(browser, tmp_path):
     other = TUNE.replace("Test Waltz", "Other Waltz").replace("A2 z", "A3")
     models = writer(name="first"), writer(other, name="second")
     with serving(*models, votes=tmp_path / "votes.jsonl") as client, visiting(browser, client) as page:

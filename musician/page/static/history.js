@@ -8,7 +8,8 @@ const AT_MOST = 50;
 /** All conversations, newest first: `{id, when, messages}`. */
 export function all() {
   try {
-    return JSON.parse(localStorage.getItem(KEPT)) ?? [];
+    const kept = JSON.parse(localStorage.getItem(KEPT));
+    return Array.isArray(kept) ? kept : [];
   } catch {
     return [];
   }

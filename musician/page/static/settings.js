@@ -71,7 +71,7 @@ export class Settings {
   }
 
   restore() {
-    const kept = JSON.parse(localStorage.getItem(KEPT) ?? "{}");
+    const kept = stored();
     for (const [name, value] of Object.entries(kept)) {
       const field = byId("settings").querySelector(`#${CSS.escape(name)}`);
       if (!field) continue;
@@ -79,6 +79,15 @@ export class Settings {
       else field.value = value;
     }
     if (kept.preset in this.setup.presets) this.preset(kept.preset);
+  }
+}
+
+/** What was kept, or nothing where it cannot be read. */
+function stored() {
+  try {
+    return JSON.parse(localStorage.getItem(KEPT)) ?? {};
+  } catch {
+    return {};
   }
 }
 
