@@ -71,7 +71,9 @@ def test_the_sound_is_that_of_the_notes(waltz):
     """The loudest frequency of what plays is A4's, the tune's first note."""
     waltz.evaluate(
         """() => { const start = AudioBufferSourceNode.prototype.start;
-            AudioBufferSourceNode.prototype.start = function (...given) { window.played = this.buffer; return start.apply(this, given) } }"""
+            AudioBufferSourceNode.prototype.start = function (...given) {
+                window.played = this.buffer;
+                return start.apply(this, given) } }"""
     )
     waltz.click("#play")
     waltz.wait_for_selector("#transport[data-state=playing]")

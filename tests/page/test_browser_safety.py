@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from .browsing import TUNE, ask, pieces, until, visiting, writer
+from .browsing import TUNE, ask, pieces, visiting, writer
 from .conftest import serving
 
 pytestmark = pytest.mark.slow
@@ -100,10 +100,7 @@ def test_a_tune_without_end_is_refused_or_played_but_never_hangs(browser, bomb):
     with serving(writer(tune)) as client, visiting(browser, client) as page:
         ask(page)
         page.click("#play")
-        until(
-            page,
-            "!document.querySelector('#error').hidden || document.querySelector('#transport').dataset.state === 'playing'",
-        )
+        page.wait_for_selector("#error:not([hidden]), #transport[data-state=playing]")
         if bomb != "many repeats":
             assert "at most 600 s are played" in page.inner_text("#error")
         assert page.evaluate("1 + 1") == 2
