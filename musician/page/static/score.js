@@ -117,10 +117,11 @@ export class Score {
   }
 }
 
-/** How to break lines anew: not where the tune's own lines fit. */
+/** How to break lines anew: not where the tune's own lines, of three to six bars, fit. */
 function wrapping(abc, narrow) {
-  const bars = Math.max(...abc.split("\n").map((line) => line.split(/\|+/).length - 1));
-  if (!narrow && bars <= 6) return undefined;
+  const music = abc.split("\n").filter((line) => !/^([A-Za-z]:|%)/.test(line) && line.includes("|"));
+  const bars = Math.max(0, ...music.map((line) => line.split(/\|+/).filter((bar) => bar.trim()).length));
+  if (!narrow && (bars > 2 || music.length < 2) && bars <= 6) return undefined;
   return { minSpacing: narrow ? 1.4 : 1.7, maxSpacing: 2.8, preferredMeasuresPerLine: narrow ? 2 : 4 };
 }
 
