@@ -179,12 +179,11 @@ class AnswerQueue:
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            try:
-                self._answer(job)
-            finally:
-                with self._changed:
-                    self._running.discard(job)
-                    self._tell_positions()
+            last = self._answer(job)
+            with self._changed:
+                self._running.discard(job)
+                self._tell_positions()
+            job.tell(last.name, **last.data)
 
     def _next(self) -> Job | None:
         with self._changed:
@@ -197,21 +196,22 @@ class AnswerQueue:
             self._tell_positions()
             return job
 
-    def _answer(self, job: Job) -> None:
+    def _answer(self, job: Job) -> Told:
+        """Write the answer and return what is to be told last."""
         began = time.monotonic()
         try:
             reason = self._write(job)
-            job.tell("done", reason=reason, tokens=job.tokens, seconds=round(time.monotonic() - began, 3))
+            last = Told("done", {"reason": reason, "tokens": job.tokens, "seconds": round(time.monotonic() - began, 3)})
         except UserError as error:
-            reason = "refused"
-            job.tell("error", error=str(error), status=422)
+            reason, last = "refused", Told("error", {"error": str(error), "status": 422})
         except Exception:
-            reason = "failed"
             _log.exception("an answer failed")
-            job.tell("error", error="the model failed on this; the server's log says why", status=500)
+            line = "the model failed on this; the server's log says why"
+            reason, last = "failed", Told("error", {"error": line, "status": 500})
         self.metrics.add("musician_answers_total", reason=reason)
         self.metrics.add("musician_tokens_total", job.tokens)
         self.metrics.add("musician_answer_seconds_total", time.monotonic() - began)
+        return last
 
     def _write(self, job: Job) -> str:
         """Write the answer and return why it ended: `end`, `length`, `stopped` or `timeout`."""

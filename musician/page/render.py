@@ -15,9 +15,10 @@ import numpy as np
 from musician.errors import UserError
 from musician.music.abc import Bar, Tune, parse_tune
 from musician.music.repeats import playing_order
-from musician.music.sound import Sounding, sounding, to_midi, to_musicxml
+from musician.music.sound import Sounding, sounding, to_midi
 from musician.music.tempo import quarters_a_minute
 from musician.music.transpose import transpose_by
+from musician.page.engrave import engrave
 from musician.page.limits import Limits
 from musician.page.timbre import RATE, Samples, Timbre, fade, tone
 
@@ -49,10 +50,7 @@ def midi(text: str, semitones: int, tempo: float | None, limits: Limits) -> byte
 def musicxml(text: str, semitones: int, limits: Limits) -> bytes:
     """Return the first tune of a text as MusicXML; raises as `midi` (music21 instead of mido)."""
     tune, _ = _prepared(text, semitones, None, limits)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "tune.musicxml"
-        to_musicxml(tune, path)
-        return path.read_bytes()
+    return engrave(tune.text)
 
 
 def wav(text: str, semitones: int, tempo: float | None, timbre: Timbre, limits: Limits) -> bytes:

@@ -1,6 +1,8 @@
 """Sound as it is measured, files as others read them, and the bombs that music.md names."""
 
 import io
+import os
+import subprocess
 import time
 import wave
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from musician.errors import UserError
+from musician.page.engrave import engrave
 from musician.page.limits import Limits
 from musician.page.render import TooLong, midi, wav
 from musician.page.timbre import BELL, BOWED, FLUTE, ORGAN, PIANO, PLUCKED, RATE, REED, find_timbre, tone
@@ -209,15 +212,33 @@ def test_directives_reach_no_file_and_no_tool(page, tmp_path, monkeypatch):
     asks = f"%%abc-include {secret}\n%%format {secret}\n"
     text = f"{asks}X:1\nI:abc-include {secret}\n%%MIDI program 5\n{asks}K:C\n{asks}CDEF|\n[I:abc-include {secret}]G|"
 
-    def refuse(*arguments, **options):
-        raise AssertionError("a process was started")
+    started, really = [], subprocess.Popen.__init__
 
-    monkeypatch.setattr("subprocess.Popen.__init__", refuse)
-    monkeypatch.setattr("os.system", refuse)
+    def watch(self, command, *arguments, **options):
+        started.append(command)
+        really(self, command, *arguments, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", watch)
+    monkeypatch.setenv("MUSICIAN_PASSWORD", "hidden")
     for kind in ("midi", "wav", "musicxml"):
         response = page.post(f"/api/{kind}", json={"abc": text})
         assert response.status_code == 200, response.text
         assert b"secret" not in response.content
+    assert [command[1:] for command in started] == [["-m", "musician.page.engrave", "20"]]  # no tool but our own Python
+
+
+def test_what_music21_cannot_write_is_refused(page):
+    response = page.post("/api/musicxml", json={"abc": "X:1\nM:4/4\nL:1/8\nK:C\n" + "c3/7d5/11e7/13f2/9" * 40})
+    assert response.status_code == 422
+    assert "music21 cannot write" in response.json()["error"]
+
+
+def test_music21_is_ended_when_it_takes_too_long():
+    """600 notes of 1/1024 keep it busy for some 40 CPU-seconds."""
+    before = sum(os.times()[2:4])
+    with pytest.raises(UserError, match="took over 2 CPU-seconds"):
+        engrave("X:1\nM:4/4\nL:1/8\nK:C\n" + "c/128" * 600, cpu_seconds=2)
+    assert 1 < sum(os.times()[2:4]) - before < 6
 
 
 ATTACKS = (
