@@ -30,6 +30,7 @@ def test_a_score_grows_while_it_is_written_and_stop_frees_the_model(browser):
         page.keyboard.press("Enter")
         until(page, "document.querySelectorAll('#sheet-a svg .abcjs-note').length > 30")
         assert not endless.idle.is_set()
+        assert page.evaluate("document.querySelector('#transport').inert")
         page.keyboard.press("Escape")
         page.wait_for_selector("body:not([data-busy])")
         wait_for(endless.idle.is_set)

@@ -77,14 +77,21 @@ export class Stage {
     const at = side ?? 0;
     this.texts[at] = abc;
     this.scores[at].follow(abc);
-    if (at === this.active) byId("editor").value = abc;
-    this.sheets[at].classList.add("writing");
+    if (at !== this.active) return;
+    byId("editor").value = abc;
+    this.writing(true);
+  }
+
+  /** A tune that is being written can be neither played nor changed. */
+  writing(unfinished) {
+    for (const id of ["transport", "workbench"]) byId(id).inert = unfinished;
   }
 
   /** A new tune or duel is about to come. */
   begin(sides = 1) {
     this.player.load(null);
     this.panels.clear();
+    this.writing(false);
     this.changeKey(-this.transpose);
     this.texts = ["", ""];
     this.scores.forEach((score) => score.clear());
@@ -122,7 +129,7 @@ export class Stage {
 
   settle() {
     byId("editor").value = this.abc;
-    this.sheets[this.active].classList.remove("writing");
+    this.writing(false);
     this.reload(false);
   }
 
