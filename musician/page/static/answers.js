@@ -8,6 +8,7 @@ import * as api from "./api.js";
  */
 export async function answer(question, signal, on) {
   const message = { role: "assistant", content: "", told: { seed: question.seed } };
+  const shown = paced(() => on.text(message.content));
   const heard = {
     queued: ({ position }) => on.status(position > 0 ? `Waiting: number ${position} in the queue` : "Waiting"),
     start: ({ seed }) => {
@@ -16,7 +17,7 @@ export async function answer(question, signal, on) {
     },
     text: ({ text }) => {
       message.content += text;
-      on.text(message.content);
+      shown.soon();
     },
     done: (told) => Object.assign(message.told, told),
     error: ({ error }) => {
@@ -28,8 +29,23 @@ export async function answer(question, signal, on) {
   } catch (error) {
     if (error.name !== "AbortError") throw Object.assign(error, { partial: message });
     message.told.reason = "stopped";
+  } finally {
+    shown.never();
   }
   return message;
+}
+
+/** Calls of `action` that take at most a quarter of the time, however often `soon()` asks for one. */
+function paced(action) {
+  let due = 0;
+  let cost = 0;
+  const run = () => {
+    const began = performance.now();
+    action();
+    cost = performance.now() - began;
+    due = 0;
+  };
+  return { soon: () => { due ||= setTimeout(run, Math.max(40, 3 * cost)); }, never: () => clearTimeout(due) };
 }
 
 /** What to say when an answer has ended. */
