@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import threading
 import time
 
@@ -20,6 +21,18 @@ from musician.page.service import Service  # noqa: E402
 from musician.page.writer import ModelWriter  # noqa: E402
 
 PRESETS = {"music": Sampling(temperature=0.7), "original": Sampling(repetition_penalty=1.1, max_new_tokens=1536)}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+#: The network flags keep the browser's own services from asking the outside.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+]
 ASK = {"messages": [{"role": "user", "content": "Write a jig."}]}
 
 
@@ -107,3 +120,15 @@ def wait_for(condition, seconds=10):
 def tiny_writer(tiny_network, byte_tokenizer):
     """A network with random weights as the page sees it."""
     return ModelWriter("tiny", tiny_network.eval(), Renderer(byte_tokenizer, "human_assistant"))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium, driven by Playwright, for all tests that ask for it."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install 'musician[dev]'")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium; on Debian: apt-get install chromium")
+    with playwright.sync_playwright() as running:
+        launched = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
