@@ -16,11 +16,10 @@ export const firstTune = (text) => split(text).find((part) => part.kind === "tun
  */
 export async function duel(question, stage, signal, on) {
   stage.begin(2);
-  byId("verdict").hidden = true;
   const id = await api.duel(question);
   const answers = await Promise.all(["a", "b"].map((side, at) => contend(id, side, at, question, stage, signal, on)));
   if (signal.aborted) return null;
-  on.status("Both have answered. Which is better?");
+  on.status("Both have answered.");
   const voted = await verdict(id, signal, on);
   if (!voted) return null;
   const { choice, names } = voted;
@@ -31,12 +30,15 @@ export async function duel(question, stage, signal, on) {
 }
 
 async function contend(id, side, at, question, stage, signal, on) {
+  let seen = false;
   byId(`sheet-${side}`).querySelector(".side").textContent = side.toUpperCase();
   const message = await answer({ ...question, duel: id, side }, signal, {
     status: on.status,
     text: (text) => {
       const tune = firstTune(text);
       if (tune) stage.follow(tune, at);
+      if (tune && !seen) on.tune();
+      seen ||= Boolean(tune);
       on.text(side, text);
     },
   });

@@ -85,7 +85,6 @@ class Page {
 
   open(abc) {
     this.stage.begin();
-    byId("verdict").hidden = true;
     this.stage.show(abc);
     this.view("stage");
   }
@@ -104,7 +103,7 @@ class Page {
     this.running?.abort();
     Object.assign(this, { id: crypto.randomUUID(), messages: [], running: null });
     this.chat.show([]);
-    this.stage.clear();
+    this.stage.begin();
     this.composer.error(null);
     this.composer.status("");
     this.composer.attach(false);
@@ -172,7 +171,6 @@ class Page {
   }
 
   async single(question, signal) {
-    byId("verdict").hidden = true;
     const model = byId("model");
     const name = model.selectedOptions[0].textContent;
     const place = this.chat.add({ role: "assistant", name, content: "" });
@@ -220,8 +218,8 @@ class Page {
   async duel(question, signal) {
     const places = {};
     for (const side of ["a", "b"]) places[side] = this.chat.add({ role: "assistant", name: side.toUpperCase(), content: "" });
-    this.view("stage");
     const on = {
+      tune: () => this.view("stage"),
       status: (line) => this.composer.status(line),
       error: (line) => this.composer.error(line),
       text: (side, text) => this.chat.update(places[side], { role: "assistant", content: text }, true),
@@ -241,7 +239,6 @@ class Page {
     }
     return this.composer.status("Your vote is counted.");
   }
-
 }
 
 theme(byId("theme"));

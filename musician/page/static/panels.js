@@ -83,12 +83,12 @@ export class Panels {
 
 function showOrigin(nearest) {
   const place = byId("panel-origin");
-  if (!nearest) return place.replaceChildren(make("p", {}, "No training tune shares eight bars or a melodic run with it."));
-  const share = Math.round(nearest.share * 100);
+  if (!nearest) return place.replaceChildren(make("p", {}, "No known tune shares a run of notes with it."));
   const source = nearest.source ? `, ${nearest.source}` : "";
+  const figure = (name, value) => make("div", {}, make("dt", {}, name), make("dd", {}, value));
+  const figures = [figure("Longest shared run", `${nearest.run} notes`), figure("Share of this tune", `${Math.round(nearest.share * 100)} %`)];
+  if (nearest.windows) figures.push(figure("Windows of eight bars found whole", `${nearest.copied} of ${nearest.windows}`));
   return place.replaceChildren(
-    make("p", {}, "The closest training tune is ", make("strong", {}, nearest.title || "an untitled tune"), `${source}.`),
-    make("dl", { className: "figures" },
-      make("div", {}, make("dt", {}, "Longest shared run"), make("dd", {}, `${nearest.run} notes`)),
-      make("div", {}, make("dt", {}, "Eight-bar windows found there"), make("dd", {}, `${share} %`))));
+    make("p", {}, "The nearest known tune, in any key, is ", make("strong", {}, nearest.title || "an untitled tune"), `${source}.`),
+    make("dl", { className: "figures" }, ...figures));
 }

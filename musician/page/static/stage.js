@@ -12,6 +12,9 @@ const INSTRUMENTS = {
   0: "acoustic_grand_piano", 19: "church_organ", 21: "accordion", 25: "acoustic_guitar_steel", 40: "violin", 73: "flute",
 };
 
+/** What is seen when there is a tune. */
+const PARTS = ["sheets", "transport", "workbench"];
+
 export class Stage {
   /** `error(line)` and `status(line)` go to the message box. */
   constructor(setup, { error, status }) {
@@ -64,18 +67,14 @@ export class Stage {
 
   /** Show a whole tune, alone or on one side of a duel. */
   show(abc, side = null) {
-    this.prepare(side);
-    const at = side ?? 0;
-    this.texts[at] = abc;
+    const at = this.prepare(abc, side);
     this.scores[at].show(abc, this.transpose);
     if (at === this.active) this.settle();
   }
 
   /** Show a tune that is being written. */
   follow(abc, side = null) {
-    this.prepare(side);
-    const at = side ?? 0;
-    this.texts[at] = abc;
+    const at = this.prepare(abc, side);
     this.scores[at].follow(abc);
     if (at !== this.active) return;
     byId("editor").value = abc;
@@ -87,8 +86,10 @@ export class Stage {
     for (const id of ["transport", "workbench"]) byId(id).inert = unfinished;
   }
 
-  /** A new tune or duel is about to come. */
+  /** Clear the stage; a new tune or duel may come. */
   begin(sides = 1) {
+    byId("empty").hidden = false;
+    for (const id of [...PARTS, "verdict"]) byId(id).hidden = true;
     this.player.load(null);
     this.panels.clear();
     this.writing(false);
@@ -99,31 +100,33 @@ export class Stage {
   }
 
   two(both) {
-    this.active = 0;
     byId("sheets").classList.toggle("two", both);
     this.sheets[1].hidden = !both;
     this.sheets[0].querySelector(".side").hidden = !both;
-    this.sheets.forEach((sheet, at) => sheet.classList.toggle("active", both && at === 0));
+    this.focus(0);
   }
 
-  prepare(side) {
+  /** The sheet that is played and edited. */
+  focus(at) {
+    this.active = at;
+    this.sheets.forEach((sheet, each) => sheet.classList.toggle("active", each === at));
+  }
+
+  /** Make room for a tune; which sheet it gets. */
+  prepare(abc, side) {
     if (side === null && !this.sheets[1].hidden) this.two(false);
+    const at = side ?? 0;
+    if (!this.abc) this.focus(at);
+    this.texts[at] = abc;
     byId("empty").hidden = true;
-    for (const id of ["sheets", "transport", "workbench"]) byId(id).hidden = false;
-  }
-
-  /** Nothing on the stage. */
-  clear() {
-    this.begin();
-    byId("empty").hidden = false;
-    for (const id of ["sheets", "transport", "workbench", "verdict"]) byId(id).hidden = true;
+    for (const id of PARTS) byId(id).hidden = false;
+    return at;
   }
 
   activate(at) {
     if (this.sheets[1].hidden || at === this.active || !this.texts[at]) return;
     this.player.pause();
-    this.active = at;
-    this.sheets.forEach((sheet, each) => sheet.classList.toggle("active", each === at));
+    this.focus(at);
     this.settle();
   }
 
