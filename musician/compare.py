@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from musician.atomic import write_text
 from musician.launch import door
 from musician.positional import name_words
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from musician.benchmarks.comparison import Comparison, Difference
 
 RUNS = ("a", "b")
@@ -30,22 +34,30 @@ SPARED = ("only A : B", "detectable")
 def compare(cfg: DictConfig) -> None:
     """Read, pair, test, write, print."""
     from musician.benchmarks.comparison import compare_runs
+    from musician.benchmarks.records import has_predictions
+    from musician.benchmarks.written_comparison import read_generations
     from musician.errors import UserError
 
     if not cfg.a or not cfg.b:
         raise UserError("compare: give two runs: python -m musician.compare RUN_A RUN_B")
     if cfg.resamples < 100:
         raise UserError(f"compare: resamples={cfg.resamples}; an interval takes 100 or more.")
-    comparisons = compare_runs(Path(cfg.a), Path(cfg.b), cfg.resamples, cfg.seed)
+    written = {run: found for run in RUNS if (found := read_generations(Path(cfg[run]))) is not None}
+    both = len(written) == len(RUNS)
+    only_tunes = both and not any(map(has_predictions, (Path(cfg.a), Path(cfg.b))))
+    comparisons = [] if only_tunes else compare_runs(Path(cfg.a), Path(cfg.b), cfg.resamples, cfg.seed)
     output = Path(cfg.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     content = {"a": cfg.a, "b": cfg.b, "resamples": cfg.resamples, "seed": cfg.seed}
-    found = {comparison.benchmark: as_plain(comparison) for comparison in comparisons}
-    (output / "comparison.json").write_text(json.dumps({**content, "benchmarks": found}, indent=2) + "\n")
+    benchmarks: dict[str, Any] = {comparison.benchmark: as_plain(comparison) for comparison in comparisons}
     print(f"A: {cfg.a}\nB: {cfg.b}")
     for comparison in comparisons:
         show(comparison)
-    plot(comparisons, output / "comparison.png")
+    if comparisons:
+        plot(comparisons, output / "comparison.png")
+    if both:
+        benchmarks["generation"] = compare_tunes(written)
+    write_text(output / "comparison.json", json.dumps({**content, "benchmarks": benchmarks}, indent=2) + "\n")
     print(f"comparison: {output}")
 
 
@@ -53,6 +65,35 @@ def main() -> None:
     """Run the door; plain paths on the command line are the two runs."""
     sys.argv[1:] = name_words(sys.argv[1:], RUNS, "compare")
     compare()
+
+
+def compare_tunes(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Print how the tunes of both runs measure, and return it for a JSON file."""
+    from musician.benchmarks.written_comparison import compare_written, percentiles
+
+    differences, ranks = compare_written(written["a"], written["b"]), percentiles(written)
+    console, table = paper(f"generation: B against A, {len(written['a']):,} requests")
+    for column in ("measure", "n", "A", "B", "B - A [95 %]"):
+        table.add_column(column, justify="left" if column == "measure" else "right", no_wrap=True)
+    for name, found in differences.items():
+        interval = "-" if found.low != found.low else f"[{found.low:+.3f}, {found.high:+.3f}]"
+        cells = (f"{found.a:.3f}", f"{found.b:.3f}", f"{found.b - found.a:+.3f} {interval}")
+        table.add_row(name, str(found.n), *cells, style="bold" if found.separable else None)
+    console.print(table)
+    for name, each in ranks.items():
+        shown = " against ".join(f"{each[run]:.0f}" for run in RUNS)
+        console.print(f"  {name}: mean percentile of A against B {shown}", markup=False)
+    return {"measures": {name: asdict(found) for name, found in differences.items()}, "percentiles": ranks}
+
+
+def paper(title: str) -> tuple[Console, Table]:
+    """Return a console that is wide enough where there is no terminal, and an empty table."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if Console().is_terminal else 160)
+    return console, Table(title=title, box=box.SIMPLE_HEAD)
 
 
 def as_plain(comparison: Comparison) -> dict[str, Any]:
@@ -69,12 +110,7 @@ def as_plain(comparison: Comparison) -> dict[str, Any]:
 
 def show(comparison: Comparison) -> None:
     """Print the table of a benchmark and its notes."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, width=None if Console().is_terminal else 160)
-    table = Table(title=f"{comparison.benchmark}: B against A, {comparison.paired:,} questions", box=box.SIMPLE_HEAD)
+    console, table = paper(f"{comparison.benchmark}: B against A, {comparison.paired:,} questions")
     columns = [name for name in COLUMNS if console.width >= 130 or name not in SPARED]
     for column in columns:
         wide = column in ("subset", "verdict")

@@ -27,17 +27,19 @@ def main(cfg: DictConfig) -> None:
         if error.name not in ("fastapi", "uvicorn"):
             raise
         raise UserError(f"demo: {error.name} is not installed: pip install 'musician[demo]'") from error
+    from musician.page.originality import known_tunes
     from musician.page.service import Service
 
     limits = instantiate(cfg.limits)
     serve.check_exposure(cfg.host, cfg.password)
     listening = serve.listen(cfg.host, cfg.port)
     model = cfg.model
+    known = None if cfg.tunes is None else known_tunes(cfg.tunes)
     paths = [model.path] if cfg.rival is None else [model.path, cfg.rival]
     names = [Path(path).name or path for path in paths]
     names = names if len(set(names)) == len(names) else [f"{path} ({place})" for place, path in enumerate(paths)]
     writers = [_writer(name, path, model) for name, path in zip(names, paths, strict=True)]
-    service = Service(writers, _presets(), limits, Path(cfg.votes))
+    service = Service(writers, _presets(), limits, Path(cfg.votes), known=known)
     app = create_app(service, {*cfg.hosts, cfg.host}, cfg.password)
     where = f"[{cfg.host}]" if ":" in cfg.host else cfg.host
     print(f"page: http://{where}:{listening.getsockname()[1]}", flush=True)

@@ -128,6 +128,19 @@ def prediction_files(run: Path) -> list[Path]:
     Raises:
         UserError: there is none.
     """
+    found = _prediction_files(run)
+    if found:
+        return found
+    what = "holds no predictions.jsonl" if run.is_dir() else "does not exist"
+    raise UserError(f"{run} {what}; give a directory that `python -m musician.eval` wrote, or a training run.")
+
+
+def has_predictions(run: Path) -> bool:
+    """Whether `prediction_files` finds any."""
+    return bool(_prediction_files(run))
+
+
+def _prediction_files(run: Path) -> list[Path]:
     if run.is_file():
         return [run]
     steps = [*run.glob("eval/step-*"), *run.glob("step-*")]
@@ -136,5 +149,4 @@ def prediction_files(run: Path) -> list[Path]:
         found = sorted([*folder.glob("predictions.jsonl"), *folder.glob("*/predictions.jsonl")])
         if found:
             return found
-    what = "holds no predictions.jsonl" if run.is_dir() else "does not exist"
-    raise UserError(f"{run} {what}; give a directory that `python -m musician.eval` wrote, or a training run.")
+    return []

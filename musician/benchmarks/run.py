@@ -33,6 +33,24 @@ class Outcome(Protocol):
 
 
 @runtime_checkable
+class Recorded(Protocol):
+    """An outcome with something to keep for each item."""
+
+    @property
+    def benchmark(self) -> str:
+        """Name of the benchmark."""
+        ...
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder."""
+        ...
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """Return columns and rows for a dashboard."""
+        ...
+
+
+@runtime_checkable
 class Measuring(Protocol):
     """A benchmark that measures by itself, because it asks no multiple-choice questions."""
 
@@ -64,14 +82,17 @@ def run_benchmark(
         benchmark: what to run.
         network: a causal LM, also wrapped by peft.
         renderer: the renderer of its training.
-        records: folder in which `NAME/predictions.jsonl` is written, for benchmarks of questions.
+        records: folder in which each benchmark keeps its items, as `NAME/predictions.jsonl`.
         scorer: settings of the likelihood scorer.
         shard: this process's share; None for all of it.
     """
     shard = shard or Shard()
     with ProgressLine(benchmark.name, enabled=shard.rank == 0) as line:
         if isinstance(benchmark, Measuring):
-            return benchmark.measure(network, renderer, shard=shard, on_progress=line.update)
+            outcome = benchmark.measure(network, renderer, shard=shard, on_progress=line.update)
+            if records and shard.rank == 0 and isinstance(outcome, Recorded):
+                outcome.write(records / benchmark.name)
+            return outcome
         return evaluate(
             benchmark,
             network,

@@ -26,7 +26,8 @@ class Score:
         value: accuracy from 0 to 1, or a measure in its own unit.
         low: lower end of the 95 % interval; None where there is none.
         high: its upper end.
-        n: questions behind it; None where it is not a share of questions.
+        n: questions or tunes behind it; None where it is not a mean over such.
+        chance: accuracy of guessing; None where it is no accuracy.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Score:
     low: float | None
     high: float | None
     n: int | None
+    chance: float | None = None
 
 
 def scores(benchmark: Any, outcome: Outcome) -> list[Score]:
@@ -52,6 +54,7 @@ def scores(benchmark: Any, outcome: Outcome) -> list[Score]:
             details.get(f"{name}/ci95_low"),
             details.get(f"{name}/ci95_high"),
             int(details[f"{name}/n"]) if f"{name}/n" in details else None,
+            CHANCE if hasattr(benchmark, "questions") else None,
         )
         for name in names
     ]
@@ -92,7 +95,7 @@ def draw(path: Path, now: Iterable[Score], before: Mapping[str, float], title: s
 
     Args:
         path: the PNG to write.
-        now: figures; those that are no share of questions are left out.
+        now: figures; those that are no accuracies are left out.
         before: values of the first evaluation by name.
         title: of the chart.
     """
@@ -101,13 +104,13 @@ def draw(path: Path, now: Iterable[Score], before: Mapping[str, float], title: s
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    bars = [score for score in now if score.n is not None and score.low is not None and score.high is not None]
+    bars = [score for score in now if score.chance is not None and score.low is not None and score.high is not None]
     if not bars:
         return
     figure, axis = pyplot.subplots(figsize=(8, 0.8 + 0.32 * len(bars)), constrained_layout=True)
     places = range(len(bars))
-    below = [score.value - (score.low or 0.0) for score in bars]
-    above = [(score.high or 0.0) - score.value for score in bars]
+    below = [max(0.0, score.value - (score.low or 0.0)) for score in bars]
+    above = [max(0.0, (score.high or 0.0) - score.value) for score in bars]
     values = [score.value for score in bars]
     axis.barh(places, values, xerr=[below, above], color="tab:blue", alpha=0.7, height=0.6, capsize=3, label="now")
     earlier = [(place, before[score.name]) for place, score in zip(places, bars, strict=True) if score.name in before]

@@ -58,6 +58,20 @@ def accuracy(correct: Sequence[bool], questions: Sequence[Hashable] | None = Non
     return Accuracy(value, n, stderr, *wilson(value, independent))
 
 
+def mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Accuracy:
+    """Return the mean of measures, with the number of clusters they come in, and a 95 % interval.
+
+    Truth values have `accuracy`'s interval; else it is the normal one of the clustered standard error.
+
+    Raises:
+        ValueError: no values.
+    """
+    if all(value in (0, 1) for value in values):
+        return accuracy([bool(value) for value in values], clusters)
+    stderr, value = clustered_standard_error(values, clusters), math.fsum(values) / len(values)
+    return Accuracy(value, len(set(clusters)), stderr, value - Z95 * stderr, value + Z95 * stderr)
+
+
 def wilson(value: float, n: float) -> tuple[float, float]:
     """Return Wilson's 95 % score interval of a share `value` of `n` (Wilson 1927); it stays within 0 and 1."""
     spread = Z95 * Z95 / n

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from musician.music.abc import Note, Tune, parse_tune
+from musician.music.abc import Tune, parse_tune
 
 Step = tuple[int, Fraction]
 RUN = 16
@@ -30,22 +31,36 @@ def melody(tune: Tune) -> list[Step]:
     Times run from onset to onset, so rests belong to the note before; tied notes are one; of a chord the first note
     counts; voices follow one another as written. Transposition, unit length, bars and repeat signs leave no trace.
     """
-    notes = _sounding(note for note in tune.notes if not note.stacked)
-    return [(after[0] - before[0], after[1] / before[1]) for before, after in pairwise(notes)]
+    return steps_between(melody_notes(tune))
 
 
-def _sounding(notes: Iterable[Note]) -> list[tuple[int, Fraction]]:
-    """Return (pitch, time to the next onset) of the notes, ties joined and rests given to the note before."""
-    found: list[tuple[int, Fraction]] = []
+class MelodyNote(NamedTuple):
+    """A note of a melody: pitch as in `Note.midi`, time to the next onset in whole notes, place in the tune's text."""
+
+    midi: int
+    time: Fraction
+    start: int
+
+
+def melody_notes(tune: Tune) -> list[MelodyNote]:
+    """Return the notes between which `melody` steps: ties joined, rests given to the note before."""
+    found: list[MelodyNote] = []
     tied = False
-    for note in notes:
-        joins = note.midi is None or (tied and found and found[-1][0] == note.midi)
+    for note in tune.notes:
+        if note.stacked:
+            continue
+        joins = note.midi is None or (tied and found and found[-1].midi == note.midi)
         if joins and found:
-            found[-1] = (found[-1][0], found[-1][1] + note.duration)
+            found[-1] = found[-1]._replace(time=found[-1].time + note.duration)
         elif note.midi is not None:
-            found.append((note.midi, note.duration))
+            found.append(MelodyNote(note.midi, note.duration, note.start))
         tied = note.tie
     return found
+
+
+def steps_between(notes: Sequence[MelodyNote]) -> list[Step]:
+    """Return the steps from each note to the next."""
+    return [(after.midi - before.midi, after.time / before.time) for before, after in pairwise(notes)]
 
 
 def fingerprint(text: str) -> str:
@@ -67,8 +82,8 @@ def families(texts: Sequence[str], run: int = RUN, moves: int = MOVES) -> list[s
     names = [_name(steps, text) for steps, text in zip(melodies, texts, strict=True)]
     parents = list(range(len(texts)))
     _join_equal(parents, names)
-    _join_shared(parents, [_run_hashes(steps, run) for steps in melodies])
-    _join_shared(parents, [_run_hashes(_moves(steps), moves) for steps in melodies])
+    _join_shared(parents, [np.unique(run_hashes(step_codes(steps), run)) for steps in melodies])
+    _join_shared(parents, [np.unique(run_hashes(step_codes(_moves(steps)), moves)) for steps in melodies])
     smallest: dict[int, str] = {}
     for place, name in enumerate(names):
         root = _root(parents, place)
@@ -93,13 +108,17 @@ def _code(interval: int, above: int, below: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{interval},{above},{below}".encode(), digest_size=8).digest(), "little")
 
 
-def _run_hashes(steps: list[Step], run: int) -> NDArray[np.uint64]:
-    """Return one 64-bit hash for each run of so many steps."""
-    if len(steps) < run:
+def step_codes(steps: Iterable[Step]) -> NDArray[np.uint64]:
+    """Return 64 bits for each step, `[steps]`."""
+    return np.array([_code(interval, ratio.numerator, ratio.denominator) for interval, ratio in steps], np.uint64)
+
+
+def run_hashes(codes: NDArray[np.uint64], run: int) -> NDArray[np.uint64]:
+    """Return one 64-bit hash for each run of so many codes, `[codes - run + 1]`."""
+    if len(codes) < run:
         return np.empty(0, np.uint64)
-    codes = np.array([_code(interval, ratio.numerator, ratio.denominator) for interval, ratio in steps], np.uint64)
     windows = np.lib.stride_tricks.sliding_window_view(codes, run)
-    return np.unique((windows * _MULTIPLIERS[:run]).sum(axis=1, dtype=np.uint64))
+    return (windows * _MULTIPLIERS[:run]).sum(axis=1, dtype=np.uint64)
 
 
 def _root(parents: list[int], place: int) -> int:

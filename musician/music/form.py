@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from musician.music.abc import Bar, Note, Tune
+from musician.music.likeness import edit_distance
 
 SAME, VARIED = 8, 6
 """EDS from which a section takes the letter of an earlier one, and from which it is that section's variation."""
@@ -53,16 +54,7 @@ def similarity(one: Sequence[str], other: Sequence[str]) -> int:
     """Return the edit distance similarity of two sections, 0 to 10; of very long ones, of their first 600 tokens."""
     one, other = one[:_LONGEST_COMPARED], other[:_LONGEST_COMPARED]
     longest = max(len(one), len(other))
-    return round(10 * (1 - _distance(one, other) / longest)) if longest else 10
-
-
-def _distance(one: Sequence[str], other: Sequence[str]) -> int:
-    row = list(range(len(other) + 1))
-    for place, left in enumerate(one, 1):
-        diagonal, row[0] = row[0], place
-        for column, right in enumerate(other, 1):
-            diagonal, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, diagonal + (left != right))
-    return row[-1]
+    return round(10 * (1 - edit_distance(one, other) / longest)) if longest else 10
 
 
 def form_term(letters: str) -> str:

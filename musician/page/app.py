@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from musician.errors import UserError
@@ -19,7 +19,8 @@ from musician.page.guard import LOOPBACK, Guard, error_body
 from musician.page.service import Service
 
 STATIC = Path(__file__).with_name("static")
-_log = logging.getLogger(__name__)
+#: Nothing of what visitors do is sent anywhere, whatever OpenTelemetry's variables in the environment say.
+_SILENT: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def create_app(service: Service, hosts: Collection[str] = (), password: str | None = None) -> Guard:
@@ -31,7 +32,7 @@ def create_app(service: Service, hosts: Collection[str] = (), password: str | No
         password: that visitors must know; None asks for none.
     """
     # FastAPI's own pages of documentation load scripts from elsewhere.
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, telemetry=_SILENT)
     app.state.service = service
     for module in (chat, duelling, tunes, openai, status):
         app.include_router(module.router)

@@ -45,7 +45,7 @@ def setup(here: Here) -> dict[str, Any]:
         "limits": {key: getattr(limits, key) for key in ("max_new_tokens", "max_prompt_chars", "max_abc_chars")},
         "constraint": all(writer.constrains for writer in here.writers),
         "duel": len(here.writers) > 1,
-        "originality": False,
+        "originality": here.known is not None,
         "version": musician.__version__,
     }
 

@@ -12,6 +12,7 @@ from musician.inference.sampling import Sampling
 from musician.page.duels import Duel, Duels
 from musician.page.limits import Limits
 from musician.page.metrics import Metrics
+from musician.page.originality import KnownTunes
 from musician.page.queue import AnswerQueue, Ask, Job, QueueClosed, QueueFull
 from musician.page.writer import Writer
 
@@ -26,6 +27,7 @@ class Service:
         limits: upper bounds.
         votes: where votes of comparisons are appended.
         workers: answers under way at a time.
+        known: tunes that a tune can be compared with.
     """
 
     writers: Sequence[Writer]
@@ -33,6 +35,7 @@ class Service:
     limits: Limits = field(default_factory=Limits)
     votes: Path = Path("votes.jsonl")
     workers: int = 1
+    known: KnownTunes | None = None
 
     def __post_init__(self) -> None:
         self.metrics = Metrics()

@@ -45,17 +45,22 @@ class Played(Abc):
 @router.post("/api/check")
 def check(body: Abc, here: Here) -> dict[str, object]:
     """Say of every bar whether it adds up."""
-    if len(body.abc) > here.limits.max_abc_chars:
-        raise HTTPException(
-            413, f"the text has {len(body.abc)} characters, at most {here.limits.max_abc_chars} are read"
-        )
-    return {"tunes": check_text(body.abc)}
+    return {"tunes": check_text(_read(body, here))}
 
 
 @router.post("/api/originality")
-def originality(body: Abc) -> None:
-    """Refuse: no tunes to compare with were given."""
-    raise HTTPException(404, "no training tunes were given to compare with")
+def originality(body: Abc, here: Here) -> dict[str, object]:
+    """Say which of the known tunes is nearest."""
+    if here.known is None:
+        raise HTTPException(404, "there are no tunes to compare with; start the server with tunes=FOLDER")
+    return {"nearest": here.known.nearest(_read(body, here))}
+
+
+def _read(body: Abc, here: Here) -> str:
+    most = here.limits.max_abc_chars
+    if len(body.abc) > most:
+        raise HTTPException(413, f"the text has {len(body.abc)} characters, at most {most} are read")
+    return body.abc
 
 
 @router.post("/api/midi")

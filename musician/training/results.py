@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import Logger
 from musician.atomic import write_text
 from musician.benchmarks.changes import Change, changes, describe
 from musician.benchmarks.records import read_records
-from musician.benchmarks.run import Outcome
+from musician.benchmarks.run import Outcome, Recorded
 from musician.benchmarks.scoreboard import Score, draw, scores, show
 from musician.progress import show_line
 from musician.training.dashboard import log_picture, log_table
@@ -50,6 +50,7 @@ class EvaluationResults:
         self._history = {step: dict(found) for step, found in sorted(history.items()) if step < self.step}
         self._scores: list[Score] = []
         self._asked: list[Any] = []
+        self._kept: list[Recorded] = []
 
     def add(self, benchmark: Any, outcome: Outcome) -> None:
         """Take in what a benchmark found."""
@@ -57,6 +58,8 @@ class EvaluationResults:
         self._scores += scores(benchmark, outcome)
         if hasattr(benchmark, "questions"):
             self._asked.append(benchmark)
+        if isinstance(outcome, Recorded):
+            self._kept.append(outcome)
 
     def fail(self, name: str, reason: str) -> None:
         """Take in that a benchmark failed."""
@@ -78,6 +81,10 @@ class EvaluationResults:
             show_line(f"skipped, beyond the time budget: {', '.join(self.skipped)}", keep=True)
         for benchmark in self._asked:
             self._tell_changes(benchmark, loggers)
+        for outcome in self._kept:
+            log_table(loggers, f"eval/{outcome.benchmark}/items", *outcome.table())
+            for picture in sorted((self.folder / outcome.benchmark).glob("*.png")):
+                log_picture(loggers, f"eval/{outcome.benchmark}/{picture.stem}", picture, self.step)
         picture = self.folder / "accuracy.png"
         draw(picture, self._scores, first, f"step {self.step}")
         if picture.exists():

@@ -70,9 +70,9 @@ class Scripted:
 
 
 @contextlib.contextmanager
-def serving(*writers, limits=None, votes=None, workers=1, **options):
+def serving(*writers, limits=None, votes=None, workers=1, known=None, **options):
     """A client of a server with these writers; `client.service` is its service."""
-    service = Service(writers, PRESETS, limits or Limits(), votes, workers)
+    service = Service(writers, PRESETS, limits or Limits(), votes, workers, known)
     with listen("127.0.0.1", 0) as socket:
         server = uvicorn.Server(uvicorn.Config(create_app(service, **options), log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, args=([socket],), daemon=True)

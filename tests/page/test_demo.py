@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,14 +29,14 @@ def model(tmp_path_factory, tiny_network, byte_tokenizer):
 
 
 @contextlib.contextmanager
-def running(folder, *arguments):
+def running(folder, *arguments, env=None):
     """The process, a client of it, and the files it writes to."""
     out, err = folder / "out.txt", folder / "err.txt"
     with out.open("wb") as stdout, err.open("wb") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "musician.demo", *map(str, arguments), "port=0"],
             cwd=folder,
-            env={**os.environ, **OFFLINE},
+            env={**os.environ, **OFFLINE, **(env or {})},
             stdout=stdout,
             stderr=stderr,
         )
@@ -121,6 +122,22 @@ def test_a_signal_lets_answers_end(model, tmp_path):
 
 
 @pytest.mark.slow
+def test_nothing_is_sent_to_a_collector_of_telemetry(model, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        env = {
+            "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.getsockname()[1]}",
+        }
+        with running(tmp_path, f"model={model}", env=env) as (process, client):
+            assert ask(client, 1, tokens=5)[-1][0] == "done"
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+        collector.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            collector.accept()
+
+
+@pytest.mark.slow
 def test_a_signal_ends_what_takes_too_long(model, tmp_path):
     arguments = ("limits.grace_seconds=0.3", "limits.max_new_tokens=2000")
     with running(tmp_path, f"model={model}", *arguments) as (process, client):
@@ -149,6 +166,7 @@ def _long():
         (["host=no.such.host.invalid", "password=x"], ["cannot listen"]),
         (["limits.notes=0"], ["limits.notes=0", "more than 0"]),
         (["limits.notse=1"], ["limits.notse", "did you mean 'notes'"]),
+        (["tunes=./void"], ["void"]),
         (["rival=./missing"], ["missing", "no such"]),
         ([], ["nowhere"]),
     ],

@@ -12,7 +12,7 @@ from musician.errors import UserError
 from musician.training.metrics import StepMetrics
 from musician.training.module import PretrainModule
 from musician.training.strategy import ZeroStrategy
-from training.toys import ADAMW, COSINE, Remember, data, llama
+from training.toys import ADAMW, COSINE, QUIET, Remember, data, llama
 
 
 class Watch(lightning.Callback):
@@ -44,12 +44,8 @@ def main(tunes, out, stage, power, least):
         max_epochs=1,
         accumulate_grad_batches=1,
         limit_val_batches=0,
-        log_every_n_steps=1,
-        num_sanity_val_steps=0,
         enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        use_distributed_sampler=False,
+        **QUIET,
         callbacks=[StepMetrics(), watch],
         logger=log,
     )

@@ -126,6 +126,16 @@ class Run:
         return {n: p.detach().clone() for n, p in self.module.named_parameters() if p.requires_grad}
 
 
+#: Options of a Trainer that logs every step and says nothing else.
+QUIET = {
+    "log_every_n_steps": 1,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "enable_progress_bar": False,
+    "use_distributed_sampler": False,
+}
+
+
 def fit(
     tunes,
     folder=None,
@@ -165,12 +175,8 @@ def fit(
             max_epochs=epochs,
             accumulate_grad_batches=batch // micro,
             gradient_clip_val=clip,
-            log_every_n_steps=1,
-            num_sanity_val_steps=0,
-            enable_model_summary=False,
-            enable_progress_bar=False,
             enable_checkpointing=folder is not None,
-            use_distributed_sampler=False,
+            **QUIET,
             callbacks=callbacks,
             logger=log,
             **trainer_options,

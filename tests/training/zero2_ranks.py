@@ -13,7 +13,7 @@ from musician.training.metrics import StepMetrics
 from musician.training.module import PretrainModule
 from musician.training.strategy import ZeroStrategy
 from training.test_module import documents_of_step, mean_nll
-from training.toys import Remember, data, llama
+from training.toys import QUIET, Remember, data, llama
 
 
 def main(tunes, out):
@@ -34,12 +34,8 @@ def main(tunes, out):
         accumulate_grad_batches=2,
         gradient_clip_val=1.0,
         limit_val_batches=0,
-        log_every_n_steps=1,
-        num_sanity_val_steps=0,
         enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        use_distributed_sampler=False,
+        **QUIET,
         callbacks=[StepMetrics()],
         logger=log,
     )

@@ -31,12 +31,12 @@ def check(task: Task) -> str | None:
     return rule(task) if rule else None
 
 
-def _given(task: Task) -> Tune:
+def given_tune(task: Task) -> Tune:
     """The tune that a prompt shows."""
     return parse_tune(task.prompt[task.prompt.index("X:") :])
 
 
-def _asked(task: Task, name: str) -> str:
+def asked_value(task: Task, name: str) -> str:
     """The value of a `name: value` line of a prompt."""
     found = re.search(rf"^{name}: (.*)$", task.prompt, re.MULTILINE)
     return found[1] if found else ""
@@ -49,12 +49,12 @@ def _sounding(tune: Tune) -> list[Note]:
 def _text_to_abc(task: Task) -> str | None:
     tune = parse_tune(task.answer)
     wanted = {"meter": str(tune.meter or "free"), "unit note length": str(tune.unit), "key": tune.key.name}
-    wrong = [name for name, value in wanted.items() if _asked(task, name) != value]
+    wrong = [name for name, value in wanted.items() if asked_value(task, name) != value]
     return f"another {wrong[0]}" if wrong else None
 
 
 def _transposed(task: Task) -> str | None:
-    source, moved = _sounding(_given(task)), _sounding(parse_tune(task.answer))
+    source, moved = _sounding(given_tune(task)), _sounding(parse_tune(task.answer))
     if len(source) != len(moved):
         return "another number of notes"
     steps = {(b.midi or 0) - (a.midi or 0) for a, b in zip(source, moved, strict=True)}
@@ -64,7 +64,7 @@ def _transposed(task: Task) -> str | None:
 
 
 def _unit_changed(task: Task) -> str | None:
-    if not same_music(_given(task).text, task.answer):
+    if not same_music(given_tune(task).text, task.answer):
         return "other music"
     return None if str(parse_tune(task.answer).unit) in task.prompt.split("\n")[0] else "another unit"
 
@@ -73,7 +73,7 @@ def _repaired(task: Task) -> str | None:
     found = _REPAIR.fullmatch(task.answer)
     if found is None:
         return "no such answer"
-    tune = _given(task)
+    tune = given_tune(task)
     place, lasts, wanted = int(found[1]) - 1, Fraction(found[2]), Fraction(found[3])
     if [fault.bar - 1 for fault in check_bars(tune)] != [place] or tune.bars[place].duration != lasts:
         return "the faulty bar is another"
@@ -82,7 +82,7 @@ def _repaired(task: Task) -> str | None:
 
 
 def _harmonised(task: Task) -> str | None:
-    given, answer = _given(task), parse_tune(task.answer)
+    given, answer = given_tune(task), parse_tune(task.answer)
     if not chord_symbols(answer):
         return "no chords"
     return None if same_music(given.text, strip(answer, "chords")) else "another melody"
@@ -94,17 +94,17 @@ def _chords_to_tune(task: Task) -> str | None:
 
 
 def _form_terms(task: Task) -> str | None:
-    letters = form_letters(_given(task))
+    letters = form_letters(given_tune(task))
     return None if task.answer == f"{letters}: {form_term(letters)}" else "another form"
 
 
 def _named_form(task: Task) -> str | None:
-    return None if form_term(form_letters(parse_tune(task.answer))) == _asked(task, "Form") else "another form"
+    return None if form_term(form_letters(parse_tune(task.answer))) == asked_value(task, "Form") else "another form"
 
 
 def _motifs(task: Task) -> str | None:
     """Each motif's run of pitches and lengths returns in its section, and no run of notes returns oftener."""
-    tune = _given(task)
+    tune = given_tune(task)
     lines = [line.partition(": ")[2] for line in task.answer.split("\n")]
     parts = section_bars(tune)
     if len(lines) != len(parts):
@@ -126,14 +126,14 @@ def _variation(task: Task) -> str | None:
 
 
 def _description(task: Task) -> str | None:
-    tune, found = _given(task), _DESCRIPTION.search(task.answer)
+    tune, found = given_tune(task), _DESCRIPTION.search(task.answer)
     pitches = [note.midi or 0 for note in _sounding(tune)]
     facts = (tune.key.name, str(len(tune.bars)), str(len(section_bars(tune))), str(max(pitches) - min(pitches)))
     return None if found and found.groups() == facts else "a fact is wrong"
 
 
 def _key(task: Task) -> str | None:
-    return None if _given(task).key.name == task.answer else "another key"
+    return None if given_tune(task).key.name == task.answer else "another key"
 
 
 CHECKS: dict[str, Check] = {

@@ -1,0 +1,120 @@
+import json
+import re
+
+import pytest
+from torch import nn
+
+from musician.benchmarks.generation import FAMILIES, Generation
+from musician.benchmarks.run import run_benchmark
+from musician.benchmarks.shard import Shard
+from musician.data.render import Renderer
+from musician.errors import UserError
+from musician.inference.answers import Answers
+from musician.inference.sampling import Sampling
+from musician.music.corpus import iter_tunes
+
+from .toys import tiny_llama
+
+TUNES = [tune.text for tune in iter_tunes()][:60:3]
+
+
+class Copyist:
+    """Answers what people wrote."""
+
+    def __init__(self):
+        self.known = {}
+        self.asked = []
+
+    def __call__(self, network, renderer, conversations, seeds, on_written=None):
+        assert not network.training
+        self.asked += list(zip([each[-1].content for each in conversations], seeds, strict=True))
+        return [self.known[each[-1].content] for each in conversations]
+
+
+def made(write, **changes):
+    benchmark = Generation(TUNES, write, **{"per_family": 3, **changes})
+    write.known = {task.prompt: task.answer for _, task in benchmark.requests}
+    return benchmark
+
+
+def test_people_measure_as_people(tmp_path):
+    benchmark = made(Copyist(), known=TUNES)
+    result = run_benchmark(benchmark, nn.Linear(1, 1).train(), None, tmp_path)
+    shown = result.metrics() | result.details()
+    pairs = [name for name in result.means if not name.startswith("human/")]
+    assert len(pairs) > 40
+    for name in pairs:
+        assert result.means[name] == result.means[f"human/{name}"]
+    assert shown["eval/generation/originality/shared"] == 1
+    assert shown["eval/generation/originality/copied_windows"] == 1
+    assert shown["eval/generation/format/header"] == 1
+    assert shown["eval/generation/without_tune"] == 0
+    assert shown["eval/generation/text_to_abc/control/key"] == 1
+    lines = [json.loads(line) for line in (tmp_path / "generation" / "generations.jsonl").read_text().splitlines()]
+    assert len(lines) == shown["eval/generation/requests"]
+    again = sum(line["values"]["format/strict"] for line in lines) / len(lines)
+    assert again == pytest.approx(shown["eval/generation/format/strict"])
+    assert (tmp_path / "generation" / "generation.png").stat().st_size > 10_000
+
+
+def test_prose_has_no_tune_and_only_its_format_counts():
+    benchmark = Generation(TUNES, lambda *_: ["I would rather not."] * len(benchmark.requests), per_family=2)
+    result = benchmark.measure(nn.Linear(1, 1), None)
+    assert result.without_tune == len(benchmark.requests)
+    own = {name for name in result.means if not name.startswith("human/") and name.count("/") == 1}
+    assert own == {name for name in own if name.startswith("format/")}
+    assert all(result.means[name].value == 0 for name in own)
+
+
+def test_processes_share_the_requests_and_agree():
+    whole = made(Copyist())
+    alone = whole.measure(nn.Linear(1, 1), None)
+    parts = [made(Copyist()) for _ in range(2)]
+    local = []
+    for rank, part in enumerate(parts):
+        with pytest.raises(RuntimeError, match="stop here"):
+            part.measure(nn.Linear(1, 1), None, shard=Shard(rank, 2, lambda sent: collect(local, sent)))
+    first = parts[0].measure(nn.Linear(1, 1), None, shard=Shard(0, 2, lambda sent: local))
+    assert first.means == alone.means
+    assert [sample.seed for sample in first.samples] == list(range(len(whole.requests)))
+    assert not set(parts[1].write.asked) & set(parts[0].write.asked)
+
+
+def collect(local, sent):
+    local.append(sent)
+    raise RuntimeError("stop here")
+
+
+def test_requests_are_the_same_every_time_and_no_more_than_asked():
+    one, other = made(Copyist()), made(Copyist())
+    assert one.requests == other.requests
+    counts = {name: sum(task.name == name for _, task in one.requests) for name in FAMILIES}
+    assert max(counts.values()) == 3
+
+
+@pytest.mark.parametrize(
+    ("tunes", "families", "said"),
+    [
+        (TUNES, ["text_to_abd"], "no kind of task 'text_to_abd' (did you mean 'text_to_abc'?)"),
+        ([], FAMILIES, "no held-out tune gives a request; raise data.validation_fraction"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(tunes, families, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        Generation(tunes, Copyist(), families=families)
+
+
+def test_sharded_parameters_are_refused():
+    network = nn.Linear(1, 1)
+    network.weight.ds_id = 0
+    with pytest.raises(UserError, match="not under ZeRO-3"):
+        made(Copyist()).measure(network, None)
+
+
+def test_a_model_held_to_the_grammar_writes_tunes(tokenizer):
+    network, renderer = tiny_llama(), Renderer(tokenizer, "human_assistant")
+    write = Answers(Sampling(temperature=1.0, max_new_tokens=600), constrained=True)
+    benchmark = Generation(TUNES, write, families=["text_to_abc"], per_family=2)
+    result = benchmark.measure(network, renderer)
+    assert result.means["format/strict"].value == 1
+    assert len({sample.answer for sample in result.samples}) == 2
