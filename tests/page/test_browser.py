@@ -8,6 +8,9 @@ from xml.etree import ElementTree
 import mido
 import pytest
 
+from musician.music.corpus import CorpusTune
+from musician.page.originality import KnownTunes
+
 from .browsing import PITCHES, TUNE, ask, notes, until, visiting, wait_for_notes, writer
 from .conftest import ASK, Scripted, events, serving, wait_for
 
@@ -335,3 +338,15 @@ def test_stopping_a_duel_frees_both_models(browser, tmp_path):
         wait_for(lambda: all(model.idle.is_set() for model in models))
         assert not page.locator("#verdict").is_visible()
         assert page.input_value("#prompt") == "Write for ever."
+
+
+def test_the_nearest_known_tune_is_named(browser):
+    known = KnownTunes([CorpusTune("own", "waltzes.abc", 0, TUNE.replace("Test Waltz", "Known Waltz"))])
+    with serving(writer(), known=known) as client, visiting(browser, client) as page:
+        ask(page)
+        page.click("#tab-origin")
+        page.wait_for_selector("#panel-origin dl")
+        said = page.inner_text("#panel-origin")
+        assert "Known Waltz, waltzes.abc." in said
+        assert f"{len(PITCHES)} notes" in said
+        assert "100 %" in said
