@@ -332,7 +332,7 @@ def test_stopping_a_duel_frees_both_models(browser, tmp_path):
         page.check("#duel")
         page.fill("#prompt", "Write for ever.")
         page.keyboard.press("Enter")
-        wait_for(lambda: notes(page) > 25 and notes(page, "#sheet-b") > 25 or page.wait_for_timeout(20))
+        wait_for(lambda: (notes(page) > 25 and notes(page, "#sheet-b") > 25) or page.wait_for_timeout(20))
         page.click("#stop")
         page.wait_for_selector("body:not([data-busy])")
         wait_for(lambda: all(model.idle.is_set() for model in models))
