@@ -110,31 +110,23 @@ def test_32_streams_at_a_time_and_none_is_lost(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_lets_answers_end(model, tmp_path):
-    with running(tmp_path, f"model={model}", "limits.grace_seconds=60") as (process, client):
-        with client.stream("POST", "/api/generate", json=_long()) as response:
-            seen = events(response)
-            assert next(seen)[0] == "start"
-            process.send_signal(signal.SIGTERM)
-            assert list(seen)[-1][1]["reason"] in ("length", "end")
-        process.wait(60)
-    assert (tmp_path / "err.txt").read_text() == ""
-
-
-@pytest.mark.slow
-def test_nothing_is_sent_to_a_collector_of_telemetry(model, tmp_path):
+def test_a_signal_lets_answers_end_and_nothing_is_sent_to_a_collector_of_telemetry(model, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as collector:
         env = {
             "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.getsockname()[1]}",
         }
-        with running(tmp_path, f"model={model}", env=env) as (process, client):
-            assert ask(client, 1, tokens=5)[-1][0] == "done"
-            process.send_signal(signal.SIGTERM)
+        with running(tmp_path, f"model={model}", "limits.grace_seconds=60", env=env) as (process, client):
+            with client.stream("POST", "/api/generate", json=_long()) as response:
+                seen = events(response)
+                assert next(seen)[0] == "start"
+                process.send_signal(signal.SIGTERM)
+                assert list(seen)[-1][1]["reason"] in ("length", "end")
             process.wait(60)
         collector.settimeout(0.2)
         with pytest.raises(TimeoutError):
             collector.accept()
+    assert (tmp_path / "err.txt").read_text() == ""
 
 
 @pytest.mark.slow
