@@ -29,6 +29,7 @@ DOORS = (
     "preprocess",
     "merge",
     "generate",
+    "demo",
     "quickstart",
     "compare",
     "build_tasks",

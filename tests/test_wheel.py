@@ -52,6 +52,8 @@ def test_the_wheel_holds_every_module_and_no_test(wheel):
     assert modules == {name for name in names if name.endswith(".py")}
     assert not [name for name in names if name.startswith(("tests/", "conf/"))]
     assert [name for name in names if name.endswith("licenses/LICENSE")]
+    static = ROOT / "musician" / "page" / "static"
+    assert {str(file.relative_to(ROOT)) for file in static.rglob("*") if file.is_file()} <= set(names)
 
 
 def test_the_wheel_works_without_the_checkout(unpacked, tmp_path):

@@ -11,13 +11,13 @@ from musician.errors import UserError
 from musician.music.abc import Tune
 from musician.music.elements import Bar
 from musician.music.repeats import playing_order
+from musician.music.tempo import QUARTERS_A_MINUTE
 
 MOST_NOTES = 100_000
 MOST_TIME = 10_000
 """Whole notes: a longer piece is refused before any file is made of it."""
 TICKS = 3360
 """MIDI ticks in a quarter note: exact for eighths to 128ths, triplets, quintuplets and septuplets."""
-_QUARTERS_A_MINUTE = 120
 _VELOCITY = 80
 
 
@@ -60,8 +60,10 @@ def _written(bars: Sequence[Bar]) -> Iterator[tuple[Fraction, int, Fraction, boo
         start += bar.duration
 
 
-def to_midi(tune: Tune, path: Path, repeats: bool = True) -> None:
-    """Write a tune as a MIDI file of one track a voice, 120 quarter notes a minute.
+def to_midi(
+    tune: Tune, path: Path, repeats: bool = True, quarters_a_minute: float | Fraction = QUARTERS_A_MINUTE
+) -> None:
+    """Write a tune as a MIDI file of one track a voice, in a constant tempo.
 
     Raises:
         UserError: mido is not installed, the tune has no note or is too long.
@@ -72,13 +74,13 @@ def to_midi(tune: Tune, path: Path, repeats: bool = True) -> None:
     voices = [sounding(orders[name].bars if repeats else bars) for name, bars in tune.voices.items()]
     if not any(voices):
         raise UserError("the tune has no note to sound")
-    file.tracks.append(_conductor(mido, tune))
+    file.tracks.append(_conductor(mido, tune, quarters_a_minute))
     file.tracks += [_track(mido, notes) for notes in voices]
     file.save(str(path))
 
 
-def _conductor(mido: Any, tune: Tune) -> Any:
-    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(_QUARTERS_A_MINUTE))])
+def _conductor(mido: Any, tune: Tune, quarters_a_minute: float | Fraction) -> Any:
+    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(float(quarters_a_minute)))])
     meter = tune.meter
     if meter and meter.unit & (meter.unit - 1) == 0 and meter.beats < 256:
         track.append(mido.MetaMessage("time_signature", numerator=meter.beats, denominator=meter.unit))

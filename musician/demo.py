@@ -1,0 +1,66 @@
+"""A page to ask, see and hear a model: `python -m musician.demo model=outputs/sft/RUN`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from musician.configuration import CONF_DIR
+from musician.launch import door
+
+if TYPE_CHECKING:
+    from musician.page.writer import ModelWriter
+
+
+@door("demo")
+def main(cfg: DictConfig) -> None:
+    """Open the models, listen, serve until told to end."""
+    from musician.errors import UserError
+
+    try:
+        from musician.page import serve
+        from musician.page.app import create_app
+    except ImportError as error:
+        if error.name not in ("fastapi", "uvicorn"):
+            raise
+        raise UserError(f"demo: {error.name} is not installed: pip install 'musician[demo]'") from error
+    from musician.page.originality import known_tunes
+    from musician.page.service import Service
+
+    limits = instantiate(cfg.limits)
+    serve.check_exposure(cfg.host, cfg.password)
+    listening = serve.listen(cfg.host, cfg.port)
+    model = cfg.model
+    known = None if cfg.tunes is None else known_tunes(cfg.tunes)
+    paths = [model.path] if cfg.rival is None else [model.path, cfg.rival]
+    names = [Path(path).name or path for path in paths]
+    names = names if len(set(names)) == len(names) else [f"{path} ({place})" for place, path in enumerate(paths)]
+    writers = [_writer(name, path, model) for name, path in zip(names, paths, strict=True)]
+    service = Service(writers, _presets(), limits, Path(cfg.votes), known=known)
+    app = create_app(service, {*cfg.hosts, cfg.host}, cfg.password)
+    where = f"[{cfg.host}]" if ":" in cfg.host else cfg.host
+    print(f"page: http://{where}:{listening.getsockname()[1]}", flush=True)
+    serve.run(app, service, listening)
+
+
+def _writer(name: str, path: str, model: Any) -> ModelWriter:
+    from musician.hardware import best_device
+    from musician.model.merge import fold
+    from musician.page.writer import ModelWriter
+    from musician.restore import restore
+
+    device, dtype = best_device()
+    opened = restore(path, model.base, model.dtype or dtype, model.device or device, model.template)
+    return ModelWriter(name, fold(opened.network), opened.renderer)
+
+
+def _presets() -> dict[str, Any]:
+    files = sorted((CONF_DIR / "generation").glob("*.yaml"))
+    return {file.stem: instantiate(OmegaConf.load(file)) for file in files}
+
+
+if __name__ == "__main__":
+    main()

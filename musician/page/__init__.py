@@ -1,0 +1,1 @@
+"""The page: a model asked, checked, seen and heard in a browser."""

@@ -1,0 +1,69 @@
+"""MusicXML by music21, in a process of its own that may take so much time and memory and no more."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from musician.errors import UserError
+from musician.music.abc import parse_tune
+from musician.music.sound import to_musicxml
+
+_WALL_SECONDS = 60
+_MEMORY = 2 * 2**30
+_FILE = 64 * 2**20
+#: Exit status of a process that wrote one line for the user.
+_REFUSED = 3
+#: What the process needs to find Python's packages; a password is not among it.
+_ENVIRONMENT = ("PATH", "PYTHONPATH", "HOME", "LANG", "VIRTUAL_ENV")
+
+
+def engrave(text: str, cpu_seconds: int = 20) -> bytes:
+    """Return a tune as MusicXML.
+
+    Args:
+        text: the tune.
+        cpu_seconds: how long music21 may work on it.
+
+    Raises:
+        UserError: the tune has no note, music21 is not installed, or it failed or took too long.
+    """
+    command = [sys.executable, "-m", "musician.page.engrave", str(cpu_seconds)]
+    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    with TemporaryDirectory() as folder:
+        # Only the package's parent: what lies in the server's own directory is not to be imported.
+        kept["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), kept.get("PYTHONPATH", "")])
+        try:
+            done = subprocess.run(
+                command, input=text.encode(), env=kept, cwd=folder, capture_output=True, timeout=_WALL_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise UserError("music21 took too long over this tune") from None
+    if done.returncode == _REFUSED:
+        raise UserError(done.stderr.decode().strip().splitlines()[-1])
+    if done.returncode != 0:
+        raise UserError(f"music21 cannot write this tune (it failed, or took over {cpu_seconds} CPU-seconds)")
+    return done.stdout
+
+
+def _main(cpu_seconds: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE, _FILE))
+    tune = parse_tune(sys.stdin.buffer.read().decode())
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tune.musicxml"
+        try:
+            to_musicxml(tune, path)
+        except UserError as error:
+            print(error, file=sys.stderr)
+            sys.exit(_REFUSED)
+        sys.stdout.buffer.write(path.read_bytes())
+
+
+if __name__ == "__main__":
+    _main(int(sys.argv[1]))

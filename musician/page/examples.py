@@ -1,0 +1,52 @@
+"""Prompts to begin with, one a family of tasks, worded as in training."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from musician.music.tasks.rules import make_tasks
+
+#: Written for this page, so that nobody's tune is shipped.
+_TUNE = """X:1
+T:The Page Turner
+R:jig
+M:6/8
+L:1/8
+K:D
+|:"D"d2f afd|"G"g2b "A"agf|"D"d2f afd|"A"e3 "D"d3:|
+|:"D"a2f dfa|"G"b2g "A"efg|"D"a2f "G"gfe|"A"e3 "D"d3:|
+"""
+_SEED = 1
+#: Name of the rule that makes the prompt: family and title shown.
+_SHOWN = {
+    "text_to_abc": ("Write", "A tune from a description"),
+    "terms_to_tune": ("Write", "A tune of a given form"),
+    "chords_to_tune": ("Write", "A tune over chords"),
+    "continuation": ("Continue", "Go on from the first bars"),
+    "variation": ("Continue", "A variation"),
+    "harmonised": ("Harmonise", "Chords for a melody"),
+    "transposed": ("Change", "Transpose"),
+    "unit_changed": ("Change", "Another unit length"),
+    "repaired": ("Check", "Find the wrong bar"),
+    "form_terms": ("Describe", "Name the form"),
+    "motifs": ("Describe", "Find the motifs"),
+    "description": ("Describe", "Describe a tune"),
+    "interval": ("Theory", "An exercise"),
+}
+
+
+@cache
+def examples() -> list[dict[str, str]]:
+    """Return family, title and prompt of each example."""
+    made = {task.name: task.prompt for task in make_tasks(_TUNE, _SEED)}
+    free = {
+        "family": "Write",
+        "title": "In your own words",
+        "prompt": "Write a jig in D major with two repeated parts.",
+    }
+    found = [
+        {"family": family, "title": title, "prompt": made[name]}
+        for name, (family, title) in _SHOWN.items()
+        if name in made
+    ]
+    return [free, *found]

@@ -1,0 +1,42 @@
+"""What one visitor may ask of the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from musician.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Upper bounds; each is checked before the work it bounds begins.
+
+    Attributes:
+        max_new_tokens: of one answer.
+        max_prompt_chars: of one conversation.
+        max_abc_chars: of a tune to check, sound or convert.
+        max_body_bytes: of a request.
+        waiting: requests that may wait for the model; more are refused.
+        answer_seconds: an answer that takes longer is ended.
+        notes: of a tune to sound or convert, repeats played.
+        sound_seconds: how long a tune to sound or convert may last.
+        duels: comparisons that are remembered; the oldest are forgotten.
+        grace_seconds: what running answers have left when the server is told to end.
+    """
+
+    max_new_tokens: int = 2048
+    max_prompt_chars: int = 20_000
+    max_abc_chars: int = 20_000
+    max_body_bytes: int = 262_144
+    waiting: int = 64
+    answer_seconds: float = 300
+    notes: int = 5_000
+    sound_seconds: float = 300
+    duels: int = 1_000
+    grace_seconds: float = 10
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value <= 0:
+                raise UserError(f"limits.{field.name}={value}: must be more than 0")
