@@ -31,9 +31,11 @@ class Forward(Protocol):
 
     Attributes:
         drafts: tokens can be tried and taken back, and several of one sequence cost little more than one.
+        positions: of the longest sequence the network was made for.
     """
 
     drafts: bool
+    positions: int
 
     def new_cache(self, capacity: int) -> Any:
         """An empty cache for one sequence of at most so many tokens."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from musician.errors import UserError
 from musician.inference.chunk import Chunk, Forward
 from musician.inference.constraint import TuneConstraint
 from musician.inference.forward import forward_of
@@ -28,7 +29,8 @@ class Event:
     Attributes:
         handle: which answer.
         tokens: its next ids, without the end-of-sequence token.
-        end: None while it goes on; `stop` after the end-of-sequence token, `length` after `max_new_tokens`.
+        end: None while it goes on; `stop` after the end-of-sequence token, `length` after `max_new_tokens` or at the
+            end of the network's positions.
     """
 
     handle: int
@@ -70,7 +72,7 @@ class Decoder:
             constraint: hold the answer to a tune.
 
         Raises:
-            UserError: the constraint cannot be met within `sampling.max_new_tokens`.
+            UserError: a prompt that leaves no position free; a constraint that cannot be met in what is left.
         """
         row = _Row(next(self._handles), list(prompt), sampling, constraint, self._eos, self._forward)
         self._waiting.append(row)
@@ -112,7 +114,7 @@ def complete(
         constraint: hold every answer to a tune.
 
     Raises:
-        UserError: the constraint cannot be met within a prompt's `max_new_tokens`.
+        UserError: as from `Decoder.submit`.
     """
     decoder = Decoder(network, eos)
     written: dict[int, list[int]] = {decoder.submit(ids, sampling, constraint): [] for ids, sampling in prompts}
@@ -139,7 +141,9 @@ class _Row:
         self._eos, self._forward = eos, forward
         self._generator = torch.Generator().manual_seed(sampling.seed)
         self._lookup = Lookup() if forward.drafts else None
-        self._left = sampling.max_new_tokens
+        self._left = min(sampling.max_new_tokens, forward.positions - len(prompt))
+        if not prompt or self._left < 1:
+            raise UserError(f"a prompt has {len(prompt)} tokens, this model takes 1 to {forward.positions - 1}")
         self._state = constraint.start() if constraint else None
         self._cache: Any = None
         self._fed = 0

@@ -26,6 +26,8 @@ class ModuleForward:
     def __init__(self, network: Any) -> None:
         self.network = network
         self.head = output_head(network)
+        config: Any = causal_lm(network).config
+        self.positions = int(config.max_position_embeddings)
         self.device = next(network.parameters()).device
 
     def new_cache(self, capacity: int) -> Any:

@@ -54,6 +54,7 @@ class LlamaForward:
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.width = config.head_dim
         self.epsilon = config.rms_norm_eps
+        self.positions = int(config.max_position_embeddings)
         self.embed = network.model.embed_tokens
         self.norm = network.model.norm.weight
         weight = self.norm
@@ -143,7 +144,7 @@ class _Sequence:
             self.mask = hidden.triu_(self.start + 1).repeat(groups, 1)
 
     def attend(self, number: int, query: Tensor, fresh: Tensor) -> Tensor:
-        """Cache keys and values `[2, kv heads, new, width]` and mix for `[new, heads, width]`, which keeps its shape."""
+        """Cache keys and values `[2, kv heads, new, width]`; attention of `[new, heads, width]` in that shape."""
         self.fresh[number].copy_(fresh)
         keys, values, kernel = self.keys[number], self.values[number], functional.scaled_dot_product_attention
         if not self.start:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-#: Newest tokens that must have occurred together before; the longer match is taken first.
-_LENGTHS = (3, 2)
+#: Newest tokens that must have occurred together before; the longest match is taken.
+_LENGTHS = (4, 3, 2)
 
+#: Guesses at a time: so many more rows of a product hardly add to the time of one.
 _MOST = 8
 
 
@@ -42,4 +43,4 @@ class Lookup:
     def judge(self, guessed: int, right: int) -> None:
         """Guess more after all were right, fewer after a wrong one."""
         if guessed:
-            self._most = min(_MOST, guessed + 2) if right == guessed else max(1, right)
+            self._most = min(_MOST, guessed + 3) if right == guessed else right + 1
