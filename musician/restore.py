@@ -42,7 +42,7 @@ def restore(
         base: base model of an adapter, where it has moved.
         dtype: type of the weights.
         device: where they go.
-        template: chat template of a model that does not remember one; None is what it remembers, or `human_assistant`.
+        template: chat template of a model that does not remember one; None is `human_assistant`.
 
     Raises:
         UserError: nothing usable there, parts that do not fit, or prompts that would not be rendered as in training.
@@ -50,9 +50,8 @@ def restore(
     source = find_model(path, base)
     tokenizer = load_tokenizer(source.tokenizer)
     nodes = source.description.get("model", {})
-    if nodes:
-        named = {} if template is None else {"template": template}
-        renderer = instantiate(nodes["renderer"], tokenizer=tokenizer, **named)
+    if nodes and template is None:
+        renderer = instantiate(nodes["renderer"], tokenizer=tokenizer)
         check_canaries(renderer, source.description.get("canaries"), path)
     else:
         renderer = Renderer(tokenizer, template or "human_assistant")
