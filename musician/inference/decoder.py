@@ -178,10 +178,7 @@ class _Row:
             if token != guess:
                 break
         # A wrong guess ends the draw, so what agrees stands first; that much the cache holds already.
-        right = sum(token == guess for token, guess in zip(drawn, self._guessed, strict=False))
-        self._fed += right
-        if self._lookup:
-            self._lookup.judge(len(self._guessed), right)
+        self._fed += sum(token == guess for token, guess in zip(drawn, self._guessed, strict=False))
         return Event(self.handle, tuple(drawn), end)
 
     def _draw(self, scores: Tensor) -> int:

@@ -152,6 +152,8 @@ class _Sequence:
             return mixed[0].transpose(0, 1)
         # Heads that share keys are laid end to end as so many more queries: no copy of the keys.
         new, heads, width = query.shape
+        if new == 1:
+            return kernel(query.view(1, -1, self.groups, width), keys, values).view(query.shape)
         grouped = query.view(new, -1, self.groups, width).permute(1, 2, 0, 3).reshape(1, -1, self.groups * new, width)
         mixed = kernel(grouped, keys, values, attn_mask=self.mask)
         return mixed.view(-1, self.groups, new, width).permute(2, 0, 1, 3).reshape(new, heads, width)

@@ -40,11 +40,13 @@ def packed(*modules: Any) -> Product:
         return called(*modules)
     weight = torch.cat([_weight(module).detach() for module in modules])
     layout = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+    multiply = torch.ops.mkldnn._linear_pointwise.default
 
     def product(states: Tensor) -> Tensor:
         # One row alone would go to another kernel, whose sums differ in the last bit.
-        rows = states.expand(2, -1).contiguous() if len(states) == 1 else states
-        return torch.ops.mkldnn._linear_pointwise(rows, layout, None, "none", [], "")[: len(states)]
+        if states.shape[0] == 1:
+            return multiply(torch.cat((states, states)), layout, None, "none", [], "")[:1]
+        return multiply(states, layout, None, "none", [], "")
 
     return product
 

@@ -35,20 +35,43 @@ def stream(
     Raises:
         UserError: the constraint cannot be met within `sampling.max_new_tokens`.
     """
-    ids: list[int] = []
-    shown = ""
+    answer = AnswerText(renderer)
     for token in tokens(network, renderer.prompt_ids(messages), sampling, renderer.tokenizer.eos_token_id, constraint):
-        ids.append(token)
-        text = renderer.read_answer(ids)
-        # Half a character, or a blank that may turn out to be the template's, waits for the next token.
-        if text.startswith(shown) and not text.endswith(("�", " ")):
-            yield text[len(shown) :]
-            shown = text
+        piece = answer.add([token])
+        if piece:
+            yield piece
         if stopped():
             break
-    rest = renderer.read_answer(ids)[len(shown) :]
+    rest = answer.rest()
     if rest:
         yield rest
+
+
+class AnswerText:
+    """The text of an answer whose ids come a few at a time; the pieces joined are the answer.
+
+    Args:
+        renderer: of the prompt.
+    """
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+        self._ids: list[int] = []
+        self._shown = ""
+
+    def add(self, ids: Sequence[int]) -> str:
+        """What the next ids add; empty while it is not sure."""
+        self._ids += ids
+        text = self._renderer.read_answer(self._ids)
+        # Half a character, or a blank that may turn out to be the template's, waits for the next token.
+        if not text.startswith(self._shown) or text.endswith(("\ufffd", " ")):
+            return ""
+        piece, self._shown = text[len(self._shown) :], text
+        return piece
+
+    def rest(self) -> str:
+        """What is left when the answer has ended."""
+        return self._renderer.read_answer(self._ids)[len(self._shown) :]
 
 
 def tokens(
