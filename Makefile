@@ -10,11 +10,11 @@ STAMP := $(VENV)/.installed
 # The interpreter that makes .venv; `make setup PYTHON=/path/to/python3.12` chooses another.
 PYTHON ?= $(shell for python in python3.11 python3; do $$python -c '' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup demo test test-fast check train eval preprocess merge generate build-tasks bench-eval bench-data bench-train clean
+.PHONY: help setup demo test test-fast check train eval preprocess merge generate build-tasks bench-eval bench-data bench-train bench-generate clean
 
 help:  ## this menu
 	@echo 'make TARGET [ARGS="..."]        ARGS goes to the command, e.g. ARGS="+experiment=smoke lora.r=4"'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make .venv with the tested versions (again only when they change)
 	@:
@@ -62,6 +62,9 @@ bench-data: setup  ## preprocess, packing, reading beside their peers: ARGS="--s
 bench-train: setup  ## training beside HF Trainer, TRL and the original's loop: ARGS="--rounds 3 --rows 2"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@$(BIN)/python bench/train.py $(ARGS)
+
+bench-generate: setup  ## writing beside transformers' generate: ARGS="--model RUN --rounds 3"
+	@OMP_NUM_THREADS=1 $(BIN)/python bench/generate.py $(ARGS)
 
 clean:  ## remove caches and builds (outputs/ and .venv stay)
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

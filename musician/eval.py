@@ -81,15 +81,21 @@ def load_benchmarks(nodes: Mapping[Any, Any]) -> tuple[list[Any], list[str]]:
 def ask_for_answers(benchmark: Any, opened: RestoredModel, mode: Any, output: Path) -> Any:
     """Let the model write its answers, greedily, and read the letters from them."""
     from musician.benchmarks.generative import evaluate_generative, write_generations
-    from musician.inference.sampling import Sampling, continue_ids
+    from musician.inference.decoder import complete
+    from musician.inference.forward import prepare
+    from musician.inference.sampling import Sampling
     from musician.progress import ProgressLine
 
-    def generate(ids: list[int], most: int) -> str:
+    forward, renderer = prepare(opened.network), opened.renderer
+    read = renderer.read_answer if mode.chat else renderer.read_text
+
+    def generate(prompts: Sequence[list[int]], most: int) -> Iterator[tuple[int, str]]:
         sampling = Sampling(temperature=0, max_new_tokens=most)
-        return continue_ids(opened.network, opened.renderer, ids, sampling, as_answer=mode.chat)
+        answers = complete(forward, [(ids, sampling) for ids in prompts], renderer.tokenizer.eos_token_id)
+        return ((number, read(ids)) for number, ids in answers)
 
     with ProgressLine(f"{benchmark.name}, written answers") as line:
-        result = evaluate_generative(benchmark, opened.renderer, generate, mode, on_progress=line.update)
+        result = evaluate_generative(benchmark, renderer, generate, mode, on_progress=line.update)
     write_generations(output / result.benchmark / "generations.jsonl", result.records)
     return result
 

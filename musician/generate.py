@@ -18,6 +18,7 @@ def main(cfg: DictConfig) -> None:
     from musician.hardware import best_device
     from musician.inference.chat import chat
     from musician.inference.constraint import answer_constraint
+    from musician.inference.forward import prepare
     from musician.inference.prompts import answer_file, read_prompts
     from musician.inference.stream import stream
     from musician.model.merge import fold
@@ -33,17 +34,18 @@ def main(cfg: DictConfig) -> None:
     device, dtype = best_device()
     model = cfg.model
     opened = restore(model.path, model.base, model.dtype or dtype, model.device or device, model.template)
-    network = fold(opened.network)
-    constraint = answer_constraint(opened.renderer, wishes) if cfg.constrain else None
+    renderer, network = opened.renderer, prepare(fold(opened.network))
+    del opened  # where the weights were copied into another layout, theirs are freed
+    constraint = answer_constraint(renderer, wishes) if cfg.constrain else None
     if cfg.prompts:
         output = Path(cfg.output or f"{Path(cfg.prompts).with_suffix('')}.answers.jsonl")
-        made = answer_file(network, opened.renderer, prompts, output, sampling, constraint)
+        made = answer_file(network, renderer, prompts, output, sampling, constraint)
         print(f"{output}: {made} answers made, {len(prompts) - made} were there")
     elif cfg.chat:
-        chat(lambda messages: stream(network, opened.renderer, messages, sampling, constraint))
+        chat(lambda messages: stream(network, renderer, messages, sampling, constraint))
     else:
         messages = [Message("user", cfg.prompt)]
-        for piece in stream(network, opened.renderer, messages, sampling, constraint):
+        for piece in stream(network, renderer, messages, sampling, constraint):
             print(piece, end="", flush=True)
         print()
 

@@ -15,6 +15,7 @@ def main(cfg: DictConfig) -> None:
     """Open, merge, certify, write."""
     from musician.data.canary import canaries
     from musician.data.conversation import Document
+    from musician.data.jinja import served_template
     from musician.errors import UserError
     from musician.model.checkpoint import DESCRIPTION, resolve_checkpoint
     from musician.model.merge import merge
@@ -26,6 +27,8 @@ def main(cfg: DictConfig) -> None:
         raise UserError(f"merge: {cfg.model.path} is a whole model already; there is no adapter to merge")
     output = Path(cfg.output_dir) if cfg.output_dir else Path(cfg.model.path) / "merged"
     tune = opened.renderer.render(Document(cfg.probe))[0].input_ids.tolist()
+    # The base model's own chat template would write prompts that the adapter was not trained on.
+    opened.renderer.tokenizer.chat_template = served_template(opened.renderer)
     certificate = merge(
         opened.network,
         opened.renderer.tokenizer,
@@ -38,6 +41,9 @@ def main(cfg: DictConfig) -> None:
     )
     if opened.source.description:
         shutil.copy(resolve_checkpoint(adapter.parent) / DESCRIPTION, output / DESCRIPTION)
+    if opened.renderer.tokenizer.chat_template is None:
+        name = opened.renderer.template.name
+        print(f"no chat template was written: this tokenizer, given the whole text, has other ids than '{name}'")
     print(
         f"merged: {output} (logits differ by {certificate.max_logit_difference:.2e} at most, of "
         f"{certificate.max_logit:.3g}; allowed {certificate.tolerance:.2e}; "

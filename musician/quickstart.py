@@ -61,6 +61,7 @@ def ask(model: Path, prompt: str, max_new_tokens: int, wishes: dict[str, Any]) -
     """The tune that the tuned model answers: as it likes, and under the grammar with these wishes."""
     from musician.data.conversation import Message
     from musician.inference.constraint import answer_constraint
+    from musician.inference.forward import prepare
     from musician.inference.sampling import Sampling
     from musician.inference.stream import stream
     from musician.music.grammar import Wishes
@@ -70,8 +71,9 @@ def ask(model: Path, prompt: str, max_new_tokens: int, wishes: dict[str, Any]) -
     sampling = Sampling(temperature=0.7, max_new_tokens=max_new_tokens)
     asked = [Message("user", prompt)]
     grammar = answer_constraint(opened.renderer, Wishes(**wishes))
-    free = "".join(stream(opened.network, opened.renderer, asked, sampling))
-    return free, "".join(stream(opened.network, opened.renderer, asked, sampling, grammar))
+    network = prepare(opened.network)
+    free = "".join(stream(network, opened.renderer, asked, sampling))
+    return free, "".join(stream(network, opened.renderer, asked, sampling, grammar))
 
 
 def say(title: str) -> None:

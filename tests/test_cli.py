@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -15,6 +16,7 @@ from doors import (
     TINY,
     assert_ran,
     assert_refused,
+    assert_stopped,
     call,
     one_job,
     options,
@@ -421,6 +423,17 @@ def test_a_run_and_its_merged_model_answer(merged, model):
     assert_ran(outcome)
     assert outcome.stdout.endswith("\n")
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_a_model_whose_prompts_would_come_out_otherwise_is_not_asked(merged, tmp_path):
+    folder, _ = merged
+    shutil.copytree(folder / "run" / "merged", tmp_path / "model")
+    file = tmp_path / "model" / "checkpoint.json"
+    content = json.loads(file.read_text())
+    content["canaries"][0][-1] += 1
+    file.write_text(json.dumps(content))
+    assert_stopped(call("generate", "model=model", "prompt=x", cwd=tmp_path), "would not be rendered as in training")
 
 
 @pytest.mark.slow

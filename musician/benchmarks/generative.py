@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from operator import itemgetter
@@ -19,7 +19,7 @@ from typing import Any
 
 from musician.atomic import write_text
 from musician.benchmarks.answers import KINDS, parse_answer
-from musician.benchmarks.asking import GenerativeMode, fit_question
+from musician.benchmarks.asking import Asked, GenerativeMode, fit_question
 from musician.benchmarks.evaluation import subset_accuracies
 from musician.benchmarks.question import LETTERS, Benchmark, Question, style_of
 from musician.benchmarks.shard import Shard
@@ -27,8 +27,9 @@ from musician.benchmarks.statistics import Accuracy
 from musician.data.render import Renderer
 from musician.errors import UserError
 
-#: Writes on after the ids of a prompt, greedily, up to so many tokens: (ids, most new tokens) to the new text.
-Generate = Callable[[list[int], int], str]
+#: Writes on after the ids of prompts, greedily: (prompts, most new tokens of each) to (number of a prompt, new text),
+#: in any order.
+Generate = Callable[[Sequence[list[int]], int], Iterable[tuple[int, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def evaluate_generative(
     Args:
         benchmark: what to ask.
         renderer: turns prompts into ids; the one the model is served with.
-        generate: writes an answer.
+        generate: writes the answers.
         mode: how to ask; None for a chat model, plainly.
         shard: this process's share; None for all of it.
         on_progress: called with (questions done, questions in all) of this rank.
@@ -142,21 +143,22 @@ def evaluate_generative(
         raise UserError(f"benchmark '{benchmark.name}' has no questions; check its subjects and limit.")
     shard = shard or Shard()
     mine = shard.mine(len(questions))
+    asked = [fit_question(benchmark, questions[place], renderer, mode) for place in mine]
     local = []
-    for done, place in enumerate(mine, start=1):
-        local.append((place, ask(benchmark, questions[place], renderer, generate, mode)))
+    for number, response in generate([fitted.ids for fitted in asked], mode.room):
+        record = record_of(benchmark, questions[mine[number]], asked[number], mode, response)
+        local.append((mine[number], record))
         if on_progress:
-            on_progress(done, len(mine))
+            on_progress(len(local), len(mine))
     numbered = sorted(shard.gather(local), key=itemgetter(0))
     return result_of(mode.name(benchmark), benchmark, [record for _, record in numbered])
 
 
-def ask(
-    benchmark: Benchmark, question: Question, renderer: Renderer, generate: Generate, mode: GenerativeMode
+def record_of(
+    benchmark: Benchmark, question: Question, asked: Asked, mode: GenerativeMode, response: str
 ) -> GenerativeRecord:
-    """Ask one question."""
-    asked = fit_question(benchmark, question, renderer, mode)
-    response = mode.own_words(generate(asked.ids, mode.room))
+    """Read the answer to one question."""
+    response = mode.own_words(response)
     parsed = parse_answer(response, question.options, mode.reasoning)
     return GenerativeRecord(
         benchmark=mode.name(benchmark),

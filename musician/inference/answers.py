@@ -9,8 +9,9 @@ from typing import Any
 from musician.data.conversation import Message
 from musician.data.render import Renderer
 from musician.inference.constraint import answer_constraint
+from musician.inference.decoder import complete
+from musician.inference.forward import prepare
 from musician.inference.sampling import Sampling
-from musician.inference.stream import stream
 
 
 class Answers:
@@ -33,12 +34,15 @@ class Answers:
         seeds: Sequence[int],
         on_written: Callable[[int], None] | None = None,
     ) -> list[str]:
-        """Return the answers, in order."""
+        """Return the answers, in order; so many at a time are written as a `Decoder` takes."""
         constraint = answer_constraint(renderer) if self.constrained else None
-        answers: list[str] = []
-        for messages, seed in zip(conversations, seeds, strict=True):
-            sampling = replace(self.sampling, seed=seed)
-            answers.append("".join(stream(network, renderer, messages, sampling, constraint)))
+        prompts = [
+            (renderer.prompt_ids(messages), replace(self.sampling, seed=seed))
+            for messages, seed in zip(conversations, seeds, strict=True)
+        ]
+        answers: dict[int, str] = {}
+        for number, ids in complete(prepare(network), prompts, renderer.tokenizer.eos_token_id, constraint):
+            answers[number] = renderer.read_answer(ids)
             if on_written:
                 on_written(len(answers))
-        return answers
+        return [answers[number] for number in range(len(prompts))]

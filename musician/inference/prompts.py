@@ -1,4 +1,4 @@
-"""A file of prompts answered one after the other, each answer written down at once."""
+"""A file of prompts answered in batches, each answer written down when it is whole."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from musician.data.conversation import Conversation, Message, read_row
 from musician.data.render import Renderer
 from musician.errors import UserError
 from musician.inference.constraint import TuneConstraint
+from musician.inference.decoder import complete
 from musician.inference.sampling import Sampling
-from musician.inference.stream import stream
 from musician.progress import track
 
 
@@ -60,9 +60,17 @@ def answer_file(
 ) -> int:
     """Append an answer a prompt to a JSON-lines file and return how many were made now.
 
-    A line holds `index`, `messages`, `sampling`, `constrain`, `answer`. The seed of prompt `i` is
-    `sampling.seed + i`, so an answer does not depend on the others; `sampling` holds it. What the file holds already is
-    kept: a killed run goes on; a last line that was cut is made again.
+    A line holds `index`, `messages`, `sampling`, `constrain`, `answer`; lines stand in the order of the answers' ends.
+    The seed of prompt `i` is `sampling.seed + i`, so an answer does not depend on the others; `sampling` holds it. What
+    the file holds already is kept: a killed run goes on; a last line that was cut is made again.
+
+    Args:
+        network: as for `musician.inference.decoder.Decoder`.
+        renderer: renders the prompts as in training.
+        prompts: conversations, from `read_prompts`.
+        output: the file.
+        sampling: how to draw.
+        constraint: hold every answer to a tune; from `answer_constraint`.
 
     Raises:
         UserError: the file holds answers to other prompts or with other settings.
@@ -82,10 +90,12 @@ def answer_file(
         elif {name: done[index].get(name) for name in record} != record:
             raise UserError(f"{output}: holds an answer to another prompt {index} or with other settings; name another")
     output.parent.mkdir(parents=True, exist_ok=True)
+    asked = [(renderer.prompt_ids(messages), item) for _, messages, item in todo]
+    answers = complete(network, asked, renderer.tokenizer.eos_token_id, constraint)
     with output.open("a", encoding="utf-8") as file:
-        for record, messages, item in track(todo, "answering prompts"):
-            text = "".join(stream(network, renderer, messages, item, constraint))
-            file.write(json.dumps({**record, "answer": text}, ensure_ascii=False) + "\n")
+        for number, ids in track(answers, "answering prompts", total=len(todo)):
+            answer = {**todo[number][0], "answer": renderer.read_answer(ids)}
+            file.write(json.dumps(answer, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
     return len(todo)

