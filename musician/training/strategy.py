@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from musician.errors import UserError
 from musician.model.network import output_head
+from musician.training.layout import Layout, layout_of, read_whole, spread
 
 
 class ZeroStrategy(DeepSpeedStrategy):
@@ -114,6 +115,17 @@ class ZeroStrategy(DeepSpeedStrategy):
         for parameter in head.parameters():
             register_external_parameter(module, parameter)
 
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Continue from a state: this layout's own by DeepSpeed, any other put together and cut again."""
+        assert isinstance(self.config, dict)
+        stage = self.config["zero_optimization"]["stage"]
+        if layout_of(Path(checkpoint_path)) == Layout(stage, self.world_size):
+            return super().load_checkpoint(checkpoint_path, weights_only)
+        module: Any = self.lightning_module
+        whole = read_whole(Path(checkpoint_path), module)
+        spread(whole, self.deepspeed_engine, module)
+        return whole.checkpoint
+
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Run the backward pass; Lightning has already divided by the accumulation steps, DeepSpeed must not again."""
         return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **kwargs)
@@ -135,31 +147,3 @@ class ZeroStrategy(DeepSpeedStrategy):
                 f"{engine.skipped_steps} skipped steps of {engine.global_steps}: training has diverged; lower "
                 "optimizer.lr or use a bf16 card; the last checkpoint is untouched"
             ) from error
-
-
-def check_layout(state: Path, stage: int | None, world_size: int) -> None:
-    """Refuse to continue from a state that this job's processes cannot read.
-
-    ZeRO writes its optimiser's state as one shard for each process, in the layout of its stage.
-
-    Args:
-        state: `state.ckpt` of a checkpoint: a file, or ZeRO's folder.
-        stage: ZeRO stage of this job; None without ZeRO.
-        world_size: processes of this job.
-
-    Raises:
-        UserError: it was written at another stage, or by another number of processes.
-    """
-    shards = sorted(state.glob("checkpoint/*optim_states.pt"))
-    written = torch.load(shards[0], weights_only=False)["optimizer_state_dict"] if shards else {}
-    was = (int(written["zero_stage"]), len(shards)) if shards else (None, world_size)
-    if was != (stage, world_size):
-        before, now = (
-            "without ZeRO" if layout[0] is None else f"by ZeRO-{layout[0]} on {layout[1]} processes"
-            for layout in (was, (stage, world_size))
-        )
-        raise UserError(
-            f"checkpoint {state.parent}: was written {before}, this job trains {now}, and cannot read its optimiser's "
-            "state; continue with the hardware.devices and hardware.strategy.stage of before, or begin a new run from "
-            "its weights (python -m musician.merge, then model.name_or_path)"
-        )
