@@ -50,6 +50,7 @@ def fit(
 ) -> float | None:
     """Build the parts from their nodes and train."""
     from musician.model.lora import count_parameters
+    from musician.training.failures import failures_in_one_line
     from musician.training.layout import accept_any_layout
     from musician.training.summary import summarise
 
@@ -67,7 +68,8 @@ def fit(
         validate_at_start(trainer, job.module, job.datamodule)
     state = None if resume is None else str(resume / "state.ckpt")
     accept_any_layout(trainer, job.module)
-    trainer.fit(job.module, job.datamodule, ckpt_path=state, weights_only=False)
+    with failures_in_one_line(Path(cfg.output_dir)):
+        trainer.fit(job.module, job.datamodule, ckpt_path=state, weights_only=False)
     summary = summarise(trainer, cfg.objective, parameters)
     if run is not None and not trainer.interrupted:
         summary.write(run.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         initial_scale_power: first fp16 loss scale, as a power of two.
         loss_scale_window: steps without overflow before the scale doubles.
         min_loss_scale: scale at which training stops with a diagnosis.
+        timeout: seconds that a process waits for another in one exchange before the job ends.
 
     Raises:
         UserError: no such stage, or sharded weights to offload without stage 3.
@@ -47,6 +49,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         initial_scale_power: int = 16,
         loss_scale_window: int = 1000,
         min_loss_scale: float = 1.0,
+        timeout: float = 1800,
     ) -> None:
         if stage not in (1, 2, 3):
             raise UserError(f"hardware.strategy.stage={stage}: ZeRO has stages 1, 2 and 3")
@@ -61,6 +64,7 @@ class ZeroStrategy(DeepSpeedStrategy):
             min_loss_scale=int(min_loss_scale),
             logging_batch_size_per_gpu=micro_batch_size,
             exclude_frozen_parameters=True,
+            timeout=timedelta(seconds=timeout),
         )
         assert isinstance(self.config, dict)
         self.config["zero_optimization"]["stage3_param_persistence_threshold"] = persistence_threshold

@@ -6,6 +6,7 @@ it trains on. Arguments: a folder, and a JSON list of [name, ranks, overrides].
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from killed_runs import fork, free_port, import_all, wait
@@ -38,9 +39,9 @@ def main(folder, jobs):
         port = free_port()
         places = [f"hydra.run.dir={folder / name}", f"data.root={folder / 'data'}"]
         command = [*OVERRIDES, *places, *overrides]
+        files = [folder / f"{name}-{rank}.rows" for rank in range(ranks)]
         pids = [
-            fork(folder, name, rank, ranks, port, command, lambda rank=rank: note_rows(folder / f"{name}-{rank}.rows"))
-            for rank in range(ranks)
+            fork(folder, name, rank, ranks, port, command, partial(note_rows, file)) for rank, file in enumerate(files)
         ]
         codes, _ = wait(pids)
         if any(codes):

@@ -102,8 +102,8 @@ def test_what_goes_on_is_said_in_one_line(runs):
         return [line for line in (runs / f"{name}-0.log").read_text().splitlines() if "the state was written" in line]
 
     assert said("zero2 3 alone") == [
-        "the state was written by ZeRO-2 on 2 processes, this job trains without ZeRO on 1 process: weights, optimiser, "
-        "schedule and order of the data are kept; 1 rank fewer: dropout draws otherwise"
+        "the state was written by ZeRO-2 on 2 processes, this job trains without ZeRO on 1 process: weights, "
+        "optimiser, schedule and order of the data are kept; 1 rank fewer: dropout draws otherwise"
     ]
     assert said("zero2 3 zero1")[0].endswith("order of the data are kept")
     assert said("zero2") == []
