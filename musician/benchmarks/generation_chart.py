@@ -23,7 +23,9 @@ def draw_beside(path: Path, means: Mapping[str, Accuracy]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = [name for name in sorted(means) if name.count("/") == 1 and means.get(f"human/{name}") and _is_share(name, means)]
+    names = [
+        name for name in sorted(means) if name.count("/") == 1 and means.get(f"human/{name}") and _is_share(name, means)
+    ]
     if not names:
         return
     figure, axis = pyplot.subplots(figsize=(8, 1.2 + 0.34 * len(names)), constrained_layout=True)

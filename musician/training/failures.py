@@ -43,7 +43,7 @@ def failures_in_one_line(run: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if is_lost_peer(error):
-            reason = str(error).strip().splitlines()[0]
+            reason = re.sub(r"^\[[^]]*\] *", "", str(error).strip().splitlines()[0])  # a line of gloo's source
             raise UserError(
                 f"another process of this job does not answer any more ({reason}); see its output and its node; "
                 f"{saved_state(run)}: start all processes again with ckpt_path=auto and hydra.run.dir={run}"

@@ -85,6 +85,8 @@ class ZeroStrategy(DeepSpeedStrategy):
 
     def setup_environment(self) -> None:
         """Start the process group; on CPU without the CUDA check and the C++ build of a shared-memory reduce."""
+        if "CROSS_RANK" in os.environ:  # DeepSpeed's own launcher says so which node this is; Lightning does not ask
+            os.environ.setdefault("NODE_RANK", os.environ["CROSS_RANK"])
         if not isinstance(self.accelerator, CPUAccelerator):
             super().setup_environment()
             return

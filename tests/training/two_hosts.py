@@ -1,4 +1,4 @@
-"""Trains on two hosts, each a network namespace with one end of a cable; started by test_two_hosts.py under `unshare -rn`.
+"""Trains on two hosts, each a network namespace with an end of a cable; test_two_hosts.py starts it under `unshare`.
 
 Each host runs one process of `musician.train`, forked from this one (see killed_runs.py), with the variables that
 torchrun sets. Argument: a folder.
