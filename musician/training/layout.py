@@ -176,10 +176,10 @@ def recount_batches(checkpoint: Mapping[str, Any], accumulation: int) -> None:
     Lightning counts micro-batches; the position in the data counts steps.
     """
     step = next((state["step"] for state in checkpoint.values() if _is_position(state)), 0)
+    if not step:
+        return
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     before = progress["current"]["ready"]
-    if not step or before == step * accumulation:
-        return
     for counts in (progress["current"], progress["total"]):
         more = counts["ready"] * step * accumulation // before - counts["ready"]
         counts.update({name: count + more for name, count in counts.items()})
