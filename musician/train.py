@@ -36,9 +36,7 @@ def main(cfg: DictConfig) -> float | None:
     before = read_record(resume) if resume is not None else None
     check_resume(cfg, before, {"config": OmegaConf.to_container(cfg, resolve=True)})
     if resume is not None:
-        from musician.training.strategy import check_layout
-
-        check_layout(resume / "state.ckpt", OmegaConf.select(cfg, "hardware.strategy.stage"), hardware.world_size)
+        check_layout(cfg, resume / "state.ckpt", hardware.world_size)
     run = None if is_child_rank() else RunDirectory(cfg.output_dir, resume=cfg.ckpt_path is not None)
     try:
         return fit(cfg, hardware, resume, before, run)
@@ -52,6 +50,8 @@ def fit(
 ) -> float | None:
     """Build the parts from their nodes and train."""
     from musician.model.lora import count_parameters
+    from musician.training.failures import failures_in_one_line
+    from musician.training.layout import accept_any_layout
     from musician.training.summary import summarise
 
     pin_ranks("musician.train")
@@ -67,7 +67,9 @@ def fit(
     if cfg.validate_at_start and resume is None:
         validate_at_start(trainer, job.module, job.datamodule)
     state = None if resume is None else str(resume / "state.ckpt")
-    trainer.fit(job.module, job.datamodule, ckpt_path=state, weights_only=False)
+    accept_any_layout(trainer, job.module)
+    with failures_in_one_line(Path(cfg.output_dir)):
+        trainer.fit(job.module, job.datamodule, ckpt_path=state, weights_only=False)
     summary = summarise(trainer, cfg.objective, parameters)
     if run is not None and not trainer.interrupted:
         summary.write(run.path)
@@ -81,6 +83,15 @@ def check_resume(cfg: DictConfig, before: dict[str, Any] | None, now: dict[str, 
     changes = None if before is None else check_unchanged(before, now, cfg.allow_changed_config)
     if changes:
         say(f"continues with another config: {changes}")
+
+
+def check_layout(cfg: DictConfig, state: Path, world_size: int) -> None:
+    """Say what goes on, and what does not, where other processes wrote the state than will read it."""
+    from musician.training.layout import Layout, describe_change, layout_of
+
+    before, now = layout_of(state), Layout(OmegaConf.select(cfg, "hardware.strategy.stage"), world_size)
+    if before != now:
+        say(describe_change(before, now))
 
 
 def record(

@@ -423,6 +423,28 @@ def test_a_full_disk_at_a_checkpoint_leaves_the_earlier_ones_whole(job, tmp_path
         torch.load(folder / "last" / "state.ckpt", weights_only=False)
 
 
+@pytest.mark.parametrize("take_away", [shutil.rmtree, lambda run: run.rename(run.with_name("elsewhere"))])
+@pytest.mark.parametrize("every_n_steps", [1, "null"])
+def test_a_run_directory_that_is_taken_away_while_training(job, tmp_path, monkeypatch, take_away, every_n_steps):
+    """The next checkpoint does not make it anew; where it was only moved, its checkpoints are whole."""
+    from musician.training.module import CausalLMModule
+
+    original, run = CausalLMModule.training_step, tmp_path / "run"
+
+    def training_step(module, batch, batch_idx):
+        if module.global_step == 3 and run.exists():
+            take_away(run)
+        return original(module, batch, batch_idx)
+
+    monkeypatch.setattr(CausalLMModule, "training_step", training_step)
+    more = ["trainer.max_epochs=4", f"callbacks.checkpoints.every_n_steps={every_n_steps}"]
+    assert_stopped(job(*more), "run", "was removed or moved while training")
+    assert not run.exists()
+    monkeypatch.undo()
+    if (tmp_path / "elsewhere").exists():
+        assert_ran(job(*more, "ckpt_path=elsewhere"))
+
+
 def test_a_disk_that_is_full_from_the_start(job, tmp_path):
     with small_disk(tmp_path / "disk", 64) as disk:
         with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:

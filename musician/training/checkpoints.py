@@ -14,6 +14,7 @@ from musician.errors import UserError
 from musician.model.checkpoint import describe, save_weights
 from musician.model.lora import trainable_parameters
 from musician.model.network import gathered
+from musician.training.failures import is_lost_peer
 from musician.training.nonfinite import require_finite
 
 
@@ -56,6 +57,11 @@ class Checkpoints(Checkpoint):
         self.best_value: float | None = None
         self._last_saved = (-1, False)
         self._saving = False
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Make the folder."""
+        if trainer.is_global_zero:
+            self.directory.mkdir(parents=True, exist_ok=True)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
         """Save every so many optimiser steps, and the last of a run that ends within an epoch.
@@ -130,7 +136,7 @@ class Checkpoints(Checkpoint):
         try:
             if trainer.is_global_zero:
                 shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir(parents=True)
+                partial.mkdir()  # never the run directory again, which may have been removed
             trainer.strategy.barrier()
             trainer.save_checkpoint(partial / "state.ckpt", weights_only=False)
             trainer.strategy.barrier()
@@ -146,6 +152,10 @@ class Checkpoints(Checkpoint):
                 self._prune()
         except (OSError, RuntimeError) as error:
             shutil.rmtree(partial, ignore_errors=True)
+            if is_lost_peer(error):
+                raise
+            if not self.directory.is_dir():
+                raise UserError(f"checkpoint {target}: its directory was removed or moved while training") from error
             raise UserError(
                 f"checkpoint {target}: cannot be written ({error}); earlier ones are whole: free the disk and resume"
             ) from error

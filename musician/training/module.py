@@ -15,6 +15,7 @@ from musician.model.loss import IGNORED, summed_nll
 from musician.model.network import hidden_states, output_head
 from musician.model.schedule import Schedule
 from musician.training.evaluation import exchange_objects
+from musician.training.layout import recount_batches
 from musician.training.nonfinite import NonFinite, require_finite
 from musician.training.randomness import random_state, restore_random_state
 
@@ -99,9 +100,13 @@ class CausalLMModule(lightning.LightningModule):
             raise UserError(f"val/loss is {float(total[0])} at step {self.global_step}; lower optimizer.lr and resume")
         self.log("val/loss", (total[0] / total[1].clamp(min=1)).float(), prog_bar=True, sync_dist=True)
 
+    def new_optimizer(self) -> torch.optim.Optimizer:
+        """The optimiser of the trained weights, as it is before the first step."""
+        return self._optimizer(self.network)
+
     def configure_optimizers(self) -> Any:
         """AdamW (or what was asked for) and a schedule that counts optimiser steps."""
-        optimizer = self._optimizer(self.network)
+        optimizer = self.new_optimizer()
         total = int(self.trainer.estimated_stepping_batches)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._schedule.factor(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
@@ -128,7 +133,11 @@ class CausalLMModule(lightning.LightningModule):
         checkpoint["random_states"] = exchange_objects(random_state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random state until training starts: building the run draws from it."""
+        """Keep the random state until training starts: building the run draws from it.
+
+        A rank that did not exist takes over the state of one that did.
+        """
+        recount_batches(checkpoint, self.trainer.accumulate_grad_batches)
         self.nonfinite.skipped = checkpoint.get("nonfinite_skipped", 0)
         states = checkpoint.get("random_states") or [None]
         self._random_state = states[self.global_rank % len(states)]

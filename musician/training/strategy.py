@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from musician.errors import UserError
 from musician.model.network import output_head
+from musician.training.layout import Layout, layout_of, read_whole, spread
 
 
 class ZeroStrategy(DeepSpeedStrategy):
@@ -31,6 +33,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         initial_scale_power: first fp16 loss scale, as a power of two.
         loss_scale_window: steps without overflow before the scale doubles.
         min_loss_scale: scale at which training stops with a diagnosis.
+        timeout: seconds that a process waits for another in one exchange before the job ends.
 
     Raises:
         UserError: no such stage, or sharded weights to offload without stage 3.
@@ -46,6 +49,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         initial_scale_power: int = 16,
         loss_scale_window: int = 1000,
         min_loss_scale: float = 1.0,
+        timeout: float = 1800,
     ) -> None:
         if stage not in (1, 2, 3):
             raise UserError(f"hardware.strategy.stage={stage}: ZeRO has stages 1, 2 and 3")
@@ -60,6 +64,7 @@ class ZeroStrategy(DeepSpeedStrategy):
             min_loss_scale=int(min_loss_scale),
             logging_batch_size_per_gpu=micro_batch_size,
             exclude_frozen_parameters=True,
+            timeout=timedelta(seconds=timeout),
         )
         assert isinstance(self.config, dict)
         self.config["zero_optimization"]["stage3_param_persistence_threshold"] = persistence_threshold
@@ -80,6 +85,8 @@ class ZeroStrategy(DeepSpeedStrategy):
 
     def setup_environment(self) -> None:
         """Start the process group; on CPU without the CUDA check and the C++ build of a shared-memory reduce."""
+        if "CROSS_RANK" in os.environ:  # DeepSpeed's own launcher says so which node this is; Lightning does not ask
+            os.environ.setdefault("NODE_RANK", os.environ["CROSS_RANK"])
         if not isinstance(self.accelerator, CPUAccelerator):
             super().setup_environment()
             return
@@ -114,6 +121,17 @@ class ZeroStrategy(DeepSpeedStrategy):
         for parameter in head.parameters():
             register_external_parameter(module, parameter)
 
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Continue from a state: this layout's own by DeepSpeed, any other put together and cut again."""
+        assert isinstance(self.config, dict)
+        stage = self.config["zero_optimization"]["stage"]
+        if layout_of(Path(checkpoint_path)) == Layout(stage, self.world_size):
+            return super().load_checkpoint(checkpoint_path, weights_only)
+        module: Any = self.lightning_module
+        whole = read_whole(Path(checkpoint_path), module)
+        spread(whole, self.deepspeed_engine, module)
+        return whole.checkpoint
+
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Run the backward pass; Lightning has already divided by the accumulation steps, DeepSpeed must not again."""
         return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **kwargs)
@@ -135,31 +153,3 @@ class ZeroStrategy(DeepSpeedStrategy):
                 f"{engine.skipped_steps} skipped steps of {engine.global_steps}: training has diverged; lower "
                 "optimizer.lr or use a bf16 card; the last checkpoint is untouched"
             ) from error
-
-
-def check_layout(state: Path, stage: int | None, world_size: int) -> None:
-    """Refuse to continue from a state that this job's processes cannot read.
-
-    ZeRO writes its optimiser's state as one shard for each process, in the layout of its stage.
-
-    Args:
-        state: `state.ckpt` of a checkpoint: a file, or ZeRO's folder.
-        stage: ZeRO stage of this job; None without ZeRO.
-        world_size: processes of this job.
-
-    Raises:
-        UserError: it was written at another stage, or by another number of processes.
-    """
-    shards = sorted(state.glob("checkpoint/*optim_states.pt"))
-    written = torch.load(shards[0], weights_only=False)["optimizer_state_dict"] if shards else {}
-    was = (int(written["zero_stage"]), len(shards)) if shards else (None, world_size)
-    if was != (stage, world_size):
-        before, now = (
-            "without ZeRO" if layout[0] is None else f"by ZeRO-{layout[0]} on {layout[1]} processes"
-            for layout in (was, (stage, world_size))
-        )
-        raise UserError(
-            f"checkpoint {state.parent}: was written {before}, this job trains {now}, and cannot read its optimiser's "
-            "state; continue with the hardware.devices and hardware.strategy.stage of before, or begin a new run from "
-            "its weights (python -m musician.merge, then model.name_or_path)"
-        )

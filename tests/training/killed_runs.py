@@ -34,13 +34,27 @@ PARTS = (
 
 def start(folder, name, world_size):
     """Fork the ranks of a run that begins or continues in `folder/name`; their process ids."""
+    places = [f"hydra.run.dir={folder / name}", f"data.root={folder / 'data'}", "ckpt_path=auto"]
+    machine = ["hardware=cpu_2proc"] if world_size == 2 else []
+    port = free_port()
+    return [fork(folder, name, rank, world_size, port, [*OVERRIDES, *machine, *places]) for rank in range(world_size)]
+
+
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [fork(folder, name, rank, world_size, port) for rank in range(world_size)]
+        return free.getsockname()[1]
 
 
-def fork(folder, name, rank, world_size, port):
+def import_all():
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    for part in ("train", *PARTS):
+        importlib.import_module(f"musician.{part}")
+
+
+def fork(folder, name, rank, world_size, port, overrides, prepare=lambda: None):
+    """Fork one rank of `musician.train` with these overrides, after `prepare`; its process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -56,9 +70,8 @@ def fork(folder, name, rank, world_size, port):
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
             }
-        places = [f"hydra.run.dir={folder / name}", f"data.root={folder / 'data'}", "ckpt_path=auto"]
-        machine = ["hardware=cpu_2proc"] if world_size == 2 else []
-        sys.argv = ["musician.train", *OVERRIDES, *machine, *places]
+        sys.argv = ["musician.train", *overrides]
+        prepare()
         importlib.import_module("musician.train").main()
         code = 0
     except SystemExit as end:
@@ -109,10 +122,7 @@ def writes(checkpoints, count):
 
 
 def main(folder, world_size, kills, seed):
-    for library in LIBRARIES:
-        importlib.import_module(library)
-    for part in ("train", *PARTS):
-        importlib.import_module(f"musician.{part}")
+    import_all()
     chance = random.Random(seed)
     codes, whole = wait(start(folder, "whole", world_size))
     if any(codes):

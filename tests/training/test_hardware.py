@@ -1,13 +1,18 @@
 """The machine decides how a global batch is cut, and refuses what it cannot do."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
+from doors import composed, options
+from hydra.utils import instantiate
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from musician.errors import UserError
 from musician.hardware import Hardware, restrict_attention
+
+from .toys import data
 
 sizes = st.integers(1, 16)
 
@@ -177,3 +182,39 @@ def test_flash_attention_in_full_precision_is_refused():
 @pytest.mark.parametrize("attention", ["documents", "sdpa", "eager"])
 def test_what_needs_no_kernels_of_its_own_passes(attention):
     Hardware("m", attn_implementation=attention).check()
+
+
+@pytest.fixture(scope="module")
+def course(tunes):
+    """What a machine does in two epochs of 40 rows: the documents of each step in their order, and the rates."""
+
+    def of(name):
+        config = composed("train", "+experiment=smoke", f"hardware={name}", "global_batch_size=16")
+        machine = instantiate(config.hardware, _convert_="all")
+        module = data(tunes, machine.micro_batch_size, config.global_batch_size, rows=40, packing=False)
+        module.setup()
+        steps, accumulation = [], machine.accumulation_steps(config.global_batch_size)
+        for epoch in range(2):
+            shares = []
+            for rank in range(machine.world_size):
+                module.trainer = SimpleNamespace(global_rank=rank, world_size=machine.world_size)
+                shares.append(module.training_batches(epoch, 0))
+            for step in range(shares[0].num_steps):
+                turns = range(step * accumulation, (step + 1) * accumulation)
+                rows = [row.tolist() for turn in turns for share in shares for row in share.documents(turn)]
+                steps.append(rows)
+        schedule = instantiate(config.recipe.schedule)
+        peak = instantiate(config.optimizer).keywords["lr"]
+        return steps, [peak * schedule.factor(step, len(steps)) for step in range(len(steps))]
+
+    return of
+
+
+@pytest.mark.parametrize("name", options("hardware"))
+def test_every_machine_takes_the_same_rows_at_the_same_rates(course, name):
+    steps, rates = course(name)
+    wanted = course("cpu")
+    assert [len(rows) for rows in steps] == [16, 16, 8] * 2
+    assert (steps, rates) == wanted
+    assert steps[:3] != steps[3:], "each epoch has an order of its own"
+    assert len(set(rates)) > 3

@@ -70,21 +70,3 @@ def test_a_resumed_run_ends_with_the_same_bits(command_line, stage):
     wanted = adapter(whole)
     for name, weight in adapter(run).items():
         assert torch.equal(weight, wanted[name]), name
-
-
-@pytest.mark.parametrize(
-    ("before", "options", "was", "now"),
-    [
-        ("stage 2", (), "by ZeRO-2 on 2 processes", "without ZeRO"),
-        ("stage 2", STAGES["1"], "by ZeRO-2 on 2 processes", "by ZeRO-1 on 2 processes"),
-        ("stage 2", (TWO, "hardware.devices=1"), "by ZeRO-2 on 2 processes", "by ZeRO-2 on 1 processes"),
-        ("alone", STAGES["2"], "without ZeRO", "by ZeRO-2 on 2 processes"),
-    ],
-)
-def test_another_layout_of_processes_is_refused_in_one_line(command_line, alone, before, options, was, now):
-    """Never fresh moments without a word."""
-    run = alone if before == "alone" else command_line(before, *JOB, *STAGES["2"])[0]
-    _, output = command_line(f"{before} again {now}", *JOB, *options, f"ckpt_path='{run}'", ok=False)
-    assert output.strip().splitlines()[-1].startswith(f"error: checkpoint {run}")
-    assert f"was written {was}, this job trains {now}" in output
-    assert "Traceback" not in output

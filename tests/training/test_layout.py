@@ -1,0 +1,109 @@
+"""A state goes on in another number of processes and at another ZeRO stage as if nothing had happened."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[2]
+ZERO = {f"zero{stage}": ("hardware=cpu_2proc", f"hardware.strategy.stage={stage}") for stage in (1, 2, 3)}
+#: Weights do not divide among three, so the parts of a weight are padded.
+LAYOUTS = {"alone": (), **ZERO, "zero3 of 3": (*ZERO["zero3"], "hardware.devices=3")}
+#: From, at a step, to. Steps 1 to 4 are the first epoch.
+MOVES = [
+    ("zero2", 3, "alone"),
+    ("alone", 3, "zero2"),
+    ("zero2", 3, "zero1"),
+    ("zero2", 4, "zero3 of 3"),
+    ("zero3 of 3", 6, "alone"),
+]
+
+
+def ranks(layout):
+    return {"alone": 1, "zero3 of 3": 3}.get(layout, 2)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Every move, after the runs that it begins with."""
+    folder = tmp_path_factory.mktemp("moved")
+    jobs = [(name, ranks(name), LAYOUTS[name]) for name in ("alone", "zero2")]
+    for before, step, after in MOVES:
+        origin = "zero2 4 zero3 of 3" if before == "zero3 of 3" else before
+        state = f"ckpt_path='{folder / origin / 'checkpoints' / f'step-{step:06d}'}'"
+        jobs.append((f"{before} {step} {after}", ranks(after), (*LAYOUTS[after], state)))
+    script = Path(__file__).with_name("moved_runs.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder), json.dumps(jobs)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def figures(run):
+    """What the log says of each step."""
+    found = {}
+    with (run / "csv" / "metrics.csv").open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            for key in ("train/loss", "train/grad_norm", "train/lr", "train/tokens_seen", "val/loss"):
+                if row.get(key):
+                    found[int(row["step"]), key] = float(row[key])
+    return found
+
+
+def rows_of_steps(folder, name, count):
+    """The rows of each step in their order, put together from what the ranks saw; without the filling."""
+    seen = [
+        [json.loads(line) for line in (folder / f"{name}-{rank}.rows").read_text().splitlines()]
+        for rank in range(count)
+    ]
+    steps = {}
+    for turn in zip(*seen, strict=True):
+        for step, rows in turn:
+            steps.setdefault(step, []).extend(row for row in rows if len(row) > 1)
+    return steps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "step", "after"), MOVES)
+def test_the_run_goes_on_with_the_same_rows_figures_and_weights(runs, before, step, after):
+    """In the middle of an epoch and at its end; with the optimiser's moments, else the next loss but one differs."""
+    name = f"{before} {step} {after}"
+    whole, moved = figures(runs / "alone"), figures(runs / name)
+    wanted = {place: value for place, value in whole.items() if place[0] >= step}
+    assert moved.keys() == wanted.keys()
+    for place, value in wanted.items():
+        assert moved[place] == pytest.approx(value, rel=1e-5), place
+    rows = rows_of_steps(runs, "alone", 1)
+    assert sum(map(len, rows.values())) == 44
+    assert rows_of_steps(runs, name, ranks(after)) == {s: ids for s, ids in rows.items() if s >= step}
+    ends = [
+        load_file(runs / run / "checkpoints" / "last" / "adapter" / "adapter_model.safetensors")
+        for run in ("alone", name)
+    ]
+    assert ends[0].keys() == ends[1].keys()
+    for key, weight in ends[0].items():
+        assert (weight - ends[1][key]).norm() <= 1e-5 * weight.norm(), key
+
+
+@pytest.mark.slow
+def test_what_goes_on_is_said_in_one_line(runs):
+    def said(name):
+        return [line for line in (runs / f"{name}-0.log").read_text().splitlines() if "the state was written" in line]
+
+    assert said("zero2 3 alone") == [
+        "the state was written by ZeRO-2 on 2 processes, this job trains without ZeRO on 1 process: weights, "
+        "optimiser, schedule and order of the data are kept; 1 rank fewer: dropout draws otherwise"
+    ]
+    assert said("zero2 3 zero1")[0].endswith("order of the data are kept")
+    assert said("zero2") == []
