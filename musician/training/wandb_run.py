@@ -28,6 +28,7 @@ class WandbRun(WandbLogger):
         offline: write to `save_dir/wandb` only.
         sweep_dir: directory of the sweep the run is a job of; its name is the group.
         continues: run directory or checkpoint that this run continues, whose id it takes over.
+        job_type: what W&B lists the run as; None is `sweep` for a job of a sweep and `train` for others.
 
     Raises:
         UserError: online, and there is no key; W&B would ask for one.
@@ -41,6 +42,7 @@ class WandbRun(WandbLogger):
         offline: bool = True,
         sweep_dir: str | None = None,
         continues: str | None = None,
+        job_type: str | None = None,
     ) -> None:
         if not offline and os.environ.get("WANDB_MODE", "online") == "online":
             _check_key()
@@ -52,7 +54,7 @@ class WandbRun(WandbLogger):
             offline=offline,
             id=_known_id(Path(save_dir), continues),
             group=group,
-            job_type="sweep" if group else "train",
+            job_type=job_type or ("sweep" if group else "train"),
         )
         self._wandb_init.pop("anonymous", None)  # W&B warns of it even where it is not set
         if offline:
