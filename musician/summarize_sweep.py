@@ -73,8 +73,11 @@ def show(rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:
 
     console = Console(highlight=False, width=None if Console().is_terminal else 160)
     names = dict.fromkeys(name for row in rows for name in row)
-    columns = [name for name in names if not name.endswith(("/low", "/high"))]
-    table = Table(*columns, box=box.SIMPLE_HEAD)
+    inside = ("/low", "/high", *([] if any(row["pruned"] for row in rows) else ["pruned"]))
+    columns = [name for name in names if not name.endswith(inside)]
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in columns:
+        table.add_column(name, justify="left" if name == "job" else "right")
     for row in rows:
         table.add_row(*(_cell(row, name) for name in columns))
     console.print(table)
@@ -86,20 +89,20 @@ def _cell(row: dict[str, Any], name: str) -> str:
     value = row.get(name)
     if isinstance(value, bool):
         return "yes" if value else ""
-    text = f"{value:.4g}" if isinstance(value, float) else "-" if value is None else f"{value:,}"
+    text = f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value or "-")
     low, high = row.get(f"{name}/low"), row.get(f"{name}/high")
     return text if low is None or high is None else f"{text} [{low:.3g}, {high:.3g}]"
 
 
 def log(sweep: Path, config: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Log table and picture to W&B, as a run in the group of the jobs, if they were logged there."""
-    node = OmegaConf.select(OmegaConf.load(config), "logger.wandb._target_") and OmegaConf.load(config)
-    if not node:
+    job = OmegaConf.load(config)
+    if OmegaConf.select(job, "logger.wandb._target_") is None:
         return
     from musician.training.dashboard import log_picture, log_table
     from musician.training.wandb_run import WandbRun
 
-    settings = {key: node.logger.wandb[key] for key in ("project", "name", "offline")}
+    settings = {key: job.logger.wandb[key] for key in ("project", "name", "offline")}
     run = WandbRun(str(sweep.resolve()), sweep_dir=str(sweep.resolve()), job_type="summary", **settings)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     log_table([run], "sweep/jobs", columns, [[row.get(name) for name in columns] for row in rows])
