@@ -17,6 +17,9 @@ from musician.launch import door
 if TYPE_CHECKING:
     from musician.training.sweep_results import Job
 
+#: What a column of figures is called where there is little room.
+_HEADINGS = {"trainable_parameters": "trained\nweights", "seconds_training": "seconds", "peak_memory_gib": "GiB"}
+
 
 @door("summarize_sweep")
 def summarize_sweep(cfg: DictConfig) -> None:
@@ -73,13 +76,14 @@ def show(rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:
 
     console = Console(highlight=False, width=None if Console().is_terminal else 160)
     names = dict.fromkeys(name for row in rows for name in row)
-    inside = ("/low", "/high", *([] if any(row["pruned"] for row in rows) else ["pruned"]))
-    columns = [name for name in names if not name.endswith(inside)]
+    inside = ("/low", "/high", "/n", *([] if any(row["pruned"] for row in rows) else ["pruned"]))
     table = Table(box=box.SIMPLE_HEAD)
-    for name in columns:
-        table.add_column(name, justify="left" if name == "job" else "right")
+    for name in (name for name in names if not name.endswith(inside)):
+        asked = next((row[f"{name}/n"] for row in rows if f"{name}/n" in row), None)
+        heading = _HEADINGS.get(name, name) if asked is None else f"{name}\nn={asked:,}"
+        table.add_column(heading, justify="left" if name == "job" else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row, name) for name in columns))
+        table.add_row(*(_cell(row, name) for name in names if not name.endswith(inside)))
     console.print(table)
     for note in notes:
         console.print(note, markup=False)
@@ -91,7 +95,7 @@ def _cell(row: dict[str, Any], name: str) -> str:
         return "yes" if value else ""
     text = f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value or "-")
     low, high = row.get(f"{name}/low"), row.get(f"{name}/high")
-    return text if low is None or high is None else f"{text} [{low:.3g}, {high:.3g}]"
+    return text if low is None or high is None else f"{text}\u00a0[{low:.3g},\u00a0{high:.3g}]"
 
 
 def log(sweep: Path, config: Path, rows: Sequence[dict[str, Any]]) -> None:

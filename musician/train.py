@@ -18,8 +18,16 @@ if TYPE_CHECKING:
     from musician.training.summary import RunSummary
 
 
+def main() -> None:
+    """Run the door; a sweep is summed up when it ends."""
+    from musician.sweep import summed_up
+
+    with summed_up():
+        train()
+
+
 @door("train")
-def main(cfg: DictConfig) -> float | None:
+def train(cfg: DictConfig) -> float | None:
     """Check, build, fit; return the metric that a sweep minimises."""
     if Path(cfg.model.name_or_path).is_dir():
         cfg.model.name_or_path = str(Path(cfg.model.name_or_path).resolve())  # a checkpoint remembers it

@@ -48,6 +48,8 @@ def draw_sweep(jobs: Sequence[Job], notes: Sequence[str], path: Path) -> None:
     for axis, (title, figures) in zip(axes.flat, panels.items(), strict=False):
         for label, points in _lines(jobs, key, figures).items():
             _draw_line(axis, label, points)
+        if title in _COSTS.values():
+            axis.set_ylim(bottom=0)
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
@@ -56,7 +58,7 @@ def draw_sweep(jobs: Sequence[Job], notes: Sequence[str], path: Path) -> None:
         axis.set_visible(False)
     if len(_lines(jobs, key, {})) > 1:
         axes.flat[0].legend(frameon=False, fontsize=8)
-    marks = ["bars: 95 % intervals"] + ["hollow: pruned"] * any(job.summary.pruned for job in jobs)
+    marks = ["bars: 95 % intervals; a point without one is one number a job, not tested"] + ["hollow: pruned"] * any(job.summary.pruned for job in jobs)
     figure.supxlabel("\n".join(["; ".join(marks), *notes]), fontsize=9)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
@@ -99,8 +101,9 @@ def _lines(jobs: Sequence[Job], key: str | None, figures: Mapping[str, Interval]
 
 def _draw_line(axis: Any, label: str, points: Sequence[Point]) -> None:
     places, values, lows, highs, pruned = zip(*points, strict=True) if points else ([], [], [], [], [])
-    below = [value - low for value, low in zip(values, lows, strict=True)]
-    above = [high - value for value, high in zip(values, highs, strict=True)]
+    nothing = float("nan")  # draws no bar
+    below = [value - low or nothing for value, low in zip(values, lows, strict=True)]
+    above = [high - value or nothing for value, high in zip(values, highs, strict=True)]
     drawn = axis.errorbar(places, values, yerr=[below, above], fmt="-", capsize=4, lw=1.2, label=label)
     colour = drawn.lines[0].get_color()
     for place, value, stopped in zip(places, values, pruned, strict=True):
@@ -118,6 +121,7 @@ def _label_axis(axis: Any, jobs: Sequence[Job], key: str | None) -> None:
     if values[0] > 0 and values[-1] >= 4 * values[0]:
         axis.set_xscale("log")
         axis.minorticks_off()
+    axis.margins(x=0.08)
     if len(values) <= 8:
         axis.set_xticks(values, [f"{value:g}" for value in values])
     axis.set_xlabel(key, fontsize=8)

@@ -157,7 +157,8 @@ def verdict(found: Sequence[Contrast]) -> list[str]:
         for one in found
         if one.separable
     ]
-    return told or [f"nothing is separable from noise: {len(found)} paired tests, Holm-corrected, at 5 %"]
+    tests = "1 paired test" if len(found) == 1 else f"{len(found)} paired tests, Holm-corrected"
+    return told or [f"nothing is separable from noise: {tests}, at 5 %"]
 
 
 def _in_order(value: str) -> tuple[float, str]:
