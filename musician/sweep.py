@@ -1,4 +1,4 @@
-"""A sweep: each job a process of its own, continued where it was stopped, run once; all of them summed up at the end."""
+"""A sweep: each job a process of its own, continued where it was stopped, run once; all summed up at the end."""
 
 from __future__ import annotations
 

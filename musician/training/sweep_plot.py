@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,11 @@ def draw_sweep(jobs: Sequence[Job], notes: Sequence[str], path: Path) -> None:
     )
     key = _numeric_key(jobs)
     for axis, (title, figures) in zip(axes.flat, panels.items(), strict=False):
-        for label, points in _lines(jobs, key, figures).items():
-            _draw_line(axis, label, points)
+        lines = _lines(jobs, key, figures)
+        for number, (label, points) in enumerate(lines.items()):
+            _draw_line(axis, label, points, _aside(key, jobs, number - (len(lines) - 1) / 2))
         if title in _COSTS.values():
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.1 * max(value for value, _, _ in figures.values()) or 1)
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
@@ -58,7 +59,8 @@ def draw_sweep(jobs: Sequence[Job], notes: Sequence[str], path: Path) -> None:
         axis.set_visible(False)
     if len(_lines(jobs, key, {})) > 1:
         axes.flat[0].legend(frameon=False, fontsize=8)
-    marks = ["bars: 95 % intervals; a point without one is one number a job, not tested"] + ["hollow: pruned"] * any(job.summary.pruned for job in jobs)
+    marks = ["bars: 95 % intervals; a point without one is one number a job, not tested"]
+    marks += ["hollow: pruned"] * any(job.summary.pruned for job in jobs)
     figure.supxlabel("\n".join(["; ".join(marks), *notes]), fontsize=9)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
@@ -99,32 +101,53 @@ def _lines(jobs: Sequence[Job], key: str | None, figures: Mapping[str, Interval]
     return lines
 
 
-def _draw_line(axis: Any, label: str, points: Sequence[Point]) -> None:
+def _aside(key: str | None, jobs: Sequence[Job], number: float) -> Callable[[float], float]:
+    """Move a line a little aside, so that the bars of several can be told apart."""
+    values = _numbers(jobs, key) if key else [0.0, len(jobs) - 1.0]
+    if _logarithmic(values):
+        ratio = (values[-1] / values[0]) ** (0.015 * number)
+        return lambda place: place * ratio
+    shift = 0.015 * number * (values[-1] - values[0])
+    return lambda place: place + shift
+
+
+def _draw_line(axis: Any, label: str, points: Sequence[Point], aside: Callable[[float], float]) -> None:
     places, values, lows, highs, pruned = zip(*points, strict=True) if points else ([], [], [], [], [])
+    places = [aside(place) for place in places]
     nothing = float("nan")  # draws no bar
     below = [value - low or nothing for value, low in zip(values, lows, strict=True)]
     above = [high - value or nothing for value, high in zip(values, highs, strict=True)]
     drawn = axis.errorbar(places, values, yerr=[below, above], fmt="-", capsize=4, lw=1.2, label=label)
     colour = drawn.lines[0].get_color()
     for place, value, stopped in zip(places, values, pruned, strict=True):
-        axis.plot(place, value, "o", color=colour, markerfacecolor="white" if stopped else colour)
+        axis.plot(place, value, "o", color=colour, mfc="white" if stopped else colour)
 
 
 def _label_axis(axis: Any, jobs: Sequence[Job], key: str | None) -> None:
     axis.ticklabel_format(axis="y", useOffset=False)
     if key is None:
-        labels = ["\n".join(f"{_short(name)}={value}" for name, value in job.values.items()) or job.name for job in jobs]
+        labels = [
+            "\n".join(f"{_short(name)}={value}" for name, value in job.values.items()) or job.name for job in jobs
+        ]
         axis.set_xticks(range(len(jobs)), labels, fontsize=8)
         axis.set_xlim(-0.5, len(jobs) - 0.5)
         return
-    values = sorted({_number(job.values[key]) or 0.0 for job in jobs})
-    if values[0] > 0 and values[-1] >= 4 * values[0]:
+    values = _numbers(jobs, key)
+    if _logarithmic(values):
         axis.set_xscale("log")
         axis.minorticks_off()
     axis.margins(x=0.08)
     if len(values) <= 8:
         axis.set_xticks(values, [f"{value:g}" for value in values])
     axis.set_xlabel(key, fontsize=8)
+
+
+def _numbers(jobs: Sequence[Job], key: str) -> list[float]:
+    return sorted({_number(job.values[key]) or 0.0 for job in jobs})
+
+
+def _logarithmic(values: Sequence[float]) -> bool:
+    return values[0] > 0 and values[-1] >= 4 * values[0]
 
 
 def _short(key: str) -> str:
