@@ -133,7 +133,8 @@ def validate_at_start(trainer: Trainer, module: Any, datamodule: Any) -> None:
 def finish(summary: RunSummary) -> float | None:
     """Say how the run ended; return the objective's last value."""
     shown = {name: value for name, value in summary.metrics.items() if not name.startswith("eval/")}
-    say(f"finished at step {summary.step}: " + ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+    end = "pruned" if summary.pruned else "finished"
+    say(f"{end} at step {summary.step}: " + ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
     return summary.value
 
 

@@ -116,7 +116,8 @@ class MedianPruning(Callback):
         best = min(self.values.values()) if self.mode == "min" else max(self.values.values())
         if bar is None or (best <= bar if self.mode == "min" else best >= bar):
             return None
-        reason = f"{self.monitor} {best:.4g} at step {step} is worse than {bar:.4g}, the median of {len(others)} finished jobs"
+        than = f"{bar:.4g}, the median of the finished jobs ({len(others)})"
+        reason = f"{self.monitor} {best:.4g} at step {step} is worse than {than}"
         show_line(f"pruned: {reason}", keep=True)
         return reason
 
