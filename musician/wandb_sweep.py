@@ -19,20 +19,22 @@ from musician.positional import name_words
 
 #: Keys of this door that are not keys of the job; plain words on the command line are the first.
 OWN = ("definition", "method", "goal")
+METHODS = (None, "grid", "random", "bayes")
+GOALS = ("minimize", "maximize")
 
 
 @door("wandb_sweep")
 def wandb_sweep(cfg: DictConfig) -> None:
     """Read the sweep, print its definition."""
     if OmegaConf.select(cfg, "logger.wandb._target_") is None:
-        raise UserError(
-            "wandb_sweep: the agents report through W&B, and logger leaves wandb out; put it into logger=[...]"
-        )
+        raise UserError("wandb_sweep: the agents report through W&B, which logger=[...] leaves out; add wandb")
+    for name, value, known in (("method", cfg.method, METHODS), ("goal", cfg.goal, GOALS)):
+        if value not in known:
+            raise UserError(f"wandb_sweep: {name}={value} must be one of {', '.join(filter(None, known))}")
     overrides = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0] not in OWN]
     content = definition(read_params(cfg.definition), overrides, cfg.objective, cfg.goal, cfg.method)
-    print(
-        OmegaConf.to_yaml(OmegaConf.create({"project": cfg.logger.wandb.project, "name": cfg.name, **content})), end=""
-    )
+    content = {"project": cfg.logger.wandb.project, "name": cfg.name, **content}
+    print(OmegaConf.to_yaml(OmegaConf.create(content)), end="")
 
 
 def read_params(name: str | None) -> dict[str, Any]:
