@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ def fit(
 ) -> float | None:
     """Build the parts from their nodes and train."""
     from musician.model.lora import count_parameters
+    from musician.training.dashboard import log_adapter
     from musician.training.summary import summarise
 
     pin_ranks("musician.train")
@@ -78,6 +80,7 @@ def fit(
     trainer.fit(job.module, job.datamodule, ckpt_path=state, weights_only=False)
     summary = summarise(trainer, cfg.objective, parameters)
     if run is not None and not trainer.interrupted:
+        log_adapter(trainer.loggers, run.path)
         summary.write(run.path)
     return finish(summary)
 
@@ -118,9 +121,18 @@ def build_callbacks(cfg: DictConfig, benchmarks: dict[str, Any], renderer: Any, 
     known = {
         "evaluations": {"benchmarks": benchmarks, "renderer": renderer},
         "checkpoints": {"tokenizer": renderer.tokenizer, "description": facts},
+        "samples": {"write": partial(answer, renderer)},
     }
     callbacks = build_selected(cfg.get("callbacks") or {})
     return [callback(**known[name]) if name in known else callback for name, callback in callbacks.items()]
+
+
+def answer(renderer: Any, network: Any, prompt: str, sampling: Any) -> str:
+    """Return what a network answers, as musician.generate does."""
+    from musician.data.conversation import Message
+    from musician.inference.stream import stream
+
+    return "".join(stream(network, renderer, [Message("user", prompt)], sampling))
 
 
 def validate_at_start(trainer: Trainer, module: Any, datamodule: Any) -> None:

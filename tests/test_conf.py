@@ -24,6 +24,7 @@ ADDED_BY_DOOR = {
     "musician.training.module.SFTModule": ["network", "optimizer"],
     "musician.training.evaluation.Evaluations": ["benchmarks", "renderer"],
     "musician.training.checkpoints.Checkpoints": ["tokenizer", "description"],
+    "musician.training.samples.Samples": ["write"],
     "musician.model.optimizer.adamw": ["network"],
     "pytorch_lightning.Trainer": ["accumulate_grad_batches", "callbacks", "logger"],
 }

@@ -1,5 +1,6 @@
 """A sweep as W&B's agents take it: by W&B's own schema, and through its own search and agent up to Hydra."""
 
+import json
 from itertools import product
 
 import pytest
@@ -26,7 +27,8 @@ def proposed(content, count):
             break
         runs.append(run.model_copy(update={"state": wandb_search.RunState.finished}))
         words = create_sweep_command(list(content["command"]))
-        arguments = create_sweep_command_args({"args": run.config})["args_no_hyphens"]
+        values = json.loads(json.dumps(run.config, default=lambda number: number.item()))  # as the server sends it
+        arguments = create_sweep_command_args({"args": values})["args_no_hyphens"]
         place = words.index("${args_no_hyphens}")
         yield [*words[:place], *arguments, *words[place + 1 :]]
 

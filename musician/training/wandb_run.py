@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class WandbRun(WandbLogger):
         offline: write to `save_dir/wandb` only.
         sweep_dir: directory of the sweep the run is a job of; its name is the group.
         continues: run directory or checkpoint that this run continues, whose id it takes over.
+        log_adapter: upload the best weights when training has ended, as an artifact of type `model`.
         job_type: what W&B lists the run as; None is `sweep` for a job of a sweep and `train` for others.
 
     Raises:
@@ -42,10 +44,12 @@ class WandbRun(WandbLogger):
         offline: bool = True,
         sweep_dir: str | None = None,
         continues: str | None = None,
+        log_adapter: bool = False,
         job_type: str | None = None,
     ) -> None:
         if not offline and os.environ.get("WANDB_MODE", "online") == "online":
             _check_key()
+        self.log_adapter = log_adapter
         group = Path(sweep_dir).name if sweep_dir else None
         super().__init__(
             name=f"{name} {Path(save_dir).name}" if group else name,
@@ -72,6 +76,21 @@ class WandbRun(WandbLogger):
             for metric, best in _BEST.items():
                 run.define_metric(metric, step_metric="trainer/global_step", summary=best)
         return run
+
+    def log_weights(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """Log a directory of weights as an artifact, whose metadata says what they were made from.
+
+        W&B reads the files where they are: offline, they must stay there until `wandb sync`.
+
+        Args:
+            folder: as peft or transformers wrote it.
+            facts: base model, data and the like.
+        """
+        from wandb import Artifact
+
+        artifact = Artifact(f"{folder.name}-{self.experiment.id}", type="model", metadata=dict(facts))
+        artifact.add_dir(str(folder), policy="immutable")
+        self.experiment.log_artifact(artifact, aliases=["best"])
 
 
 def _known_id(directory: Path, continues: str | None) -> str | None:
