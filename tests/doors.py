@@ -38,6 +38,7 @@ DOORS = (
     "replay",
     "summarize_sweep",
     "wandb_sweep",
+    "wandb_layout",
 )
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}

@@ -48,7 +48,7 @@ class WandbRun(WandbLogger):
         job_type: str | None = None,
     ) -> None:
         if not offline and os.environ.get("WANDB_MODE", "online") == "online":
-            _check_key()
+            check_key("logger.wandb.offline=false")
         self.log_adapter = log_adapter
         group = Path(sweep_dir).name if sweep_dir else None
         super().__init__(
@@ -103,11 +103,15 @@ def _known_id(directory: Path, continues: str | None) -> str | None:
     return file.read_text().strip() if file else None
 
 
-def _check_key() -> None:
+def check_key(what: str) -> None:
+    """Refuse what needs a key of W&B where there is none; W&B itself would ask for it.
+
+    Raises:
+        UserError: there is no key.
+    """
     import wandb
 
-    if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+    if not wandb.login(prompt=False, verify=False):
         raise UserError(
-            "logger.wandb.offline=false needs a key: run `wandb login` or set WANDB_API_KEY, or stay offline and "
-            "run `wandb sync` later"
+            f"{what} needs a key: run `wandb login` or set WANDB_API_KEY, or stay offline and run `wandb sync` later"
         )
