@@ -62,7 +62,7 @@ class WandbRun(WandbLogger):
         )
         self._wandb_init.pop("anonymous", None)  # W&B warns of it even where it is not set
         if offline:
-            self._wandb_init["mode"] = "offline"  # Lightning's environment variable comes too late for a process that asked
+            self._wandb_init["mode"] = "offline"  # Lightning's variable may come too late: W&B reads them once
             self._wandb_init.pop("resume", None)  # W&B warns that it means nothing offline; the id decides
 
     @property
