@@ -45,7 +45,7 @@ class Sweeps:
 
     def run(self, *arguments):
         """Run the door to its end."""
-        return spawn("train", *arguments, cwd=ROOT)
+        return spawn("train", *arguments, cwd=ROOT, timeout=850)
 
     def start(self, *arguments):
         """Start it in a process group of its own."""

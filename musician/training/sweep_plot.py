@@ -15,7 +15,6 @@ _COSTS = {
     "seconds_training": "seconds of training",
     "peak_memory_gib": "peak memory, GiB",
 }
-_COLUMNS = 3
 
 #: Value, lower and upper end; where there is no interval all three are one.
 Interval = tuple[float, float, float]
@@ -40,9 +39,10 @@ def draw_sweep(jobs: Sequence[Job], notes: Sequence[str], path: Path) -> None:
     from matplotlib import pyplot
 
     panels = _panels(jobs)
-    rows = ceil(len(panels) / _COLUMNS)
+    columns = 2 if len(panels) == 4 else 3
+    rows = ceil(len(panels) / columns)
     figure, axes = pyplot.subplots(
-        rows, _COLUMNS, figsize=(4.1 * _COLUMNS, 3.1 * rows + 0.3), constrained_layout=True, squeeze=False
+        rows, columns, figsize=(4.1 * columns, 3.1 * rows + 0.3), constrained_layout=True, squeeze=False
     )
     key = _numeric_key(jobs)
     for axis, (title, figures) in zip(axes.flat, panels.items(), strict=False):
@@ -133,12 +133,14 @@ def _label_axis(axis: Any, jobs: Sequence[Job], key: str | None) -> None:
         axis.set_xlim(-0.5, len(jobs) - 0.5)
         return
     values = _numbers(jobs, key)
+    labels = [f"{value:g}" for value in values]
+    listed = len(labels) <= 8 and max(map(len, labels)) <= 4  # a grid, not what a sampler drew
     if _logarithmic(values):
         axis.set_xscale("log")
-        axis.minorticks_off()
     axis.margins(x=0.08)
-    if len(values) <= 8:
-        axis.set_xticks(values, [f"{value:g}" for value in values])
+    if listed:
+        axis.minorticks_off()
+        axis.set_xticks(values, labels)
     axis.set_xlabel(key, fontsize=8)
 
 
