@@ -184,10 +184,10 @@ def test_optuna_and_submitit_finish_and_a_hopeless_trial_is_pruned(sweeps):
     arguments = [
         *sweeps.sweep("optuna", "optimizer.lr=choice(1e-9,2e-2)", "trainer.max_epochs=2", "lora.r=2"),
         *("callbacks=[step_metrics,evaluations,checkpoints,pruning]", "callbacks.pruning.startup_jobs=1"),
-        *("hydra/launcher=submitit_local", "hydra/sweeper=optuna", "hydra/sweeper/sampler=random"),
-        *("hydra.sweeper.sampler.seed=0", "hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=3"),
+        *("hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=0"),
+        *("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=3"),
     ]
-    outcome = sweeps.run(*arguments)
+    outcome = sweeps.run(*arguments, "hydra/launcher=submitit_local")
     assert_ran(outcome)
     folder = sweeps.folder / "optuna"
     curves = {job: list(json.loads((folder / job / "objective.json").read_text())["values"].values()) for job in "012"}
@@ -213,7 +213,9 @@ def test_optuna_and_submitit_finish_and_a_hopeless_trial_is_pruned(sweeps):
     assert f"best_value: {best}" in text
     before = {job: files_of(folder / job) for job in "012"}
     assert_ran(sweeps.run(*arguments))
-    assert before == {job: files_of(folder / job) for job in "012"}, "the same trials again, from their files"
+    assert before == {job: files_of(folder / job) for job in "012"}, (
+        "the same trials again, from their files, by any launcher"
+    )
     assert (folder / "optimization_results.yaml").read_text() == text
 
 
