@@ -48,7 +48,7 @@ def draw_sweep(jobs: Sequence[Job], notes: Sequence[str], path: Path) -> None:
     for axis, (title, figures) in zip(axes.flat, panels.items(), strict=False):
         lines = _lines(jobs, key, figures)
         for number, (label, points) in enumerate(lines.items()):
-            _draw_line(axis, label, points, _aside(key, jobs, number - (len(lines) - 1) / 2))
+            _draw_line(axis, label, points, "-" if key else "none", _aside(key, jobs, number - (len(lines) - 1) / 2))
         if title in _COSTS.values():
             axis.set_ylim(0, 1.1 * max(value for value, _, _ in figures.values()) or 1)
         axis.set_title(title, fontsize=10)
@@ -111,13 +111,13 @@ def _aside(key: str | None, jobs: Sequence[Job], number: float) -> Callable[[flo
     return lambda place: place + shift
 
 
-def _draw_line(axis: Any, label: str, points: Sequence[Point], aside: Callable[[float], float]) -> None:
+def _draw_line(axis: Any, label: str, points: Sequence[Point], style: str, aside: Callable[[float], float]) -> None:
     places, values, lows, highs, pruned = zip(*points, strict=True) if points else ([], [], [], [], [])
     places = [aside(place) for place in places]
     nothing = float("nan")  # draws no bar
     below = [value - low or nothing for value, low in zip(values, lows, strict=True)]
     above = [high - value or nothing for value, high in zip(values, highs, strict=True)]
-    drawn = axis.errorbar(places, values, yerr=[below, above], fmt="-", capsize=4, lw=1.2, label=label)
+    drawn = axis.errorbar(places, values, yerr=[below, above], ls=style, capsize=4, lw=1.2, label=label)
     colour = drawn.lines[0].get_color()
     for place, value, stopped in zip(places, values, pruned, strict=True):
         axis.plot(place, value, "o", color=colour, mfc="white" if stopped else colour)
@@ -126,10 +126,10 @@ def _draw_line(axis: Any, label: str, points: Sequence[Point], aside: Callable[[
 def _label_axis(axis: Any, jobs: Sequence[Job], key: str | None) -> None:
     axis.ticklabel_format(axis="y", useOffset=False)
     if key is None:
-        labels = [
-            "\n".join(f"{_short(name)}={value}" for name, value in job.values.items()) or job.name for job in jobs
-        ]
-        axis.set_xticks(range(len(jobs)), labels, fontsize=8)
+        labels = ["\n".join(job.values.values()) or job.name for job in jobs]
+        crowded = sum(max(map(len, label.split("\n"))) for label in labels) > 40
+        axis.set_xticks(range(len(jobs)), labels, fontsize=8, rotation=90 * crowded)
+        axis.set_xlabel(", ".join(jobs[0].values), fontsize=8)
         axis.set_xlim(-0.5, len(jobs) - 0.5)
         return
     values = _numbers(jobs, key)
