@@ -82,7 +82,8 @@ def test_a_key_lets_a_run_be_online(tmp_path, monkeypatch):
     WandbRun(str(tmp_path), offline=False)  # connects when it first logs
 
 
-def test_an_adapter_is_an_artifact_that_tells_what_it_was_made_from(tmp_path):
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_adapter_is_an_artifact_that_tells_what_it_was_made_from(tmp_path, asked):
     """Read from what `wandb sync` would send, which holds names and metadata as they are."""
     run = tmp_path / "run"
     checkpoint = run / "checkpoints" / "step-000004"
@@ -91,13 +92,21 @@ def test_an_adapter_is_an_artifact_that_tells_what_it_was_made_from(tmp_path):
     facts = {"base_model": "a-base", "data_key": "0123abcd", "step": 4, "canaries": [1, 2, 3]}
     (checkpoint / "checkpoint.json").write_text(json.dumps(facts))
     (run / "checkpoints" / "best").symlink_to("step-000004")
-    for asked in (False, True):
-        logger = WandbRun(str(run), log_adapter=asked)
-        log_adapter([logger], run)
-        logger.experiment.finish()
-        sent = b"".join(file.read_bytes() for file in run.glob("wandb/offline-run-*/*.wandb"))
-        assert (b'{"base_model":"a-base","data_key":"0123abcd","step":4}' in sent) is asked
-        assert (str(checkpoint / "adapter" / "adapter_model.safetensors").encode() in sent) is asked
+    import wandb
+
+    logger = WandbRun(str(run), log_adapter=asked)
+    log_adapter([logger], run)
+    logger.experiment.finish()
+    wandb.teardown()  # as the end of a process: the file is whole only then
+    sent = b"".join(file.read_bytes() for file in run.glob("wandb/offline-run-*/*.wandb"))
+    for written in (
+        b"adapter_model.safetensors",
+        b'"base_model":"a-base"',
+        b'"data_key":"0123abcd"',
+        f"adapter-{logger.experiment.id}".encode(),
+    ):
+        assert (written in sent) is asked, written
+    assert b"canaries" not in sent
 
 
 def test_a_run_without_a_checkpoint_has_no_adapter_to_log(tmp_path):
