@@ -17,12 +17,16 @@ from musician.launch import door
 if TYPE_CHECKING:
     from musician.training.sweep_results import Job
 
+#: What a column of figures is called where there is little room.
+_HEADINGS = {"trainable_parameters": "trained\nweights", "seconds_training": "seconds", "peak_memory_gib": "GiB"}
+
 
 @door("summarize_sweep")
 def summarize_sweep(cfg: DictConfig) -> None:
-    """Read, test, write, print."""
+    """Read, test, write, print, log."""
     from musician.atomic import write_text
     from musician.errors import UserError
+    from musician.training.sweep_plot import draw_sweep
     from musician.training.sweep_results import contrasts, read_jobs, verdict
 
     sweep = Path(cfg.directory or "")
@@ -34,21 +38,25 @@ def summarize_sweep(cfg: DictConfig) -> None:
         raise UserError(f"summarize_sweep: no job of {sweep} has finished")
     found = contrasts(jobs)
     rows, told = [as_row(job) for job in jobs], verdict(found)
+    pruned = [f"pruned: {job.name}, {job.summary.pruned}" for job in jobs if job.summary.pruned]
     tests = [asdict(one) | {"separable": one.separable} for one in found]
     content = {"jobs": rows, "unfinished": unfinished, "tests": tests, "verdict": told}
     write_text(sweep / "sweep.json", json.dumps(content, indent=2) + "\n")
     write_text(sweep / "sweep.csv", as_csv(rows))
-    plot(jobs, sweep / "sweep.png")
-    show(rows, [*told, *(f"unfinished: {name}" for name in unfinished), f"written: {sweep}/sweep.{{json,csv,png}}"])
+    draw_sweep(jobs, told, sweep / "sweep.png")
+    left = [f"unfinished: {name}" for name in unfinished]
+    show(rows, [*told, *pruned, *left, f"written: {sweep}/sweep.{{json,csv,png}}"])
+    log(sweep, files[0].with_name("config.yaml"), rows)
 
 
 def as_row(job: Job) -> dict[str, Any]:
     """Return a job's figures by column."""
     row: dict[str, Any] = {"job": job.name, **job.values, job.summary.objective or "objective": job.summary.value}
-    for name, found in job.accuracies.items():
-        row |= {name: found.value, f"{name}/low": found.low, f"{name}/high": found.high, f"{name}/n": found.n}
-    kept = ("trainable_parameters", "seconds_training", "peak_memory_gib")
-    return row | {name: getattr(job.summary, name) for name in kept}
+    for name, found in job.scores.items():
+        row |= {name: found.value, f"{name}/low": found.low, f"{name}/high": found.high}
+        row |= {} if found.n is None else {f"{name}/n": found.n}
+    kept = ("step", "trainable_parameters", "seconds_training", "peak_memory_gib")
+    return row | {name: getattr(job.summary, name) for name in kept} | {"pruned": job.summary.pruned is not None}
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:
@@ -61,48 +69,49 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def show(rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:
-    """Print the table and what is to be said of it."""
+    """Print the table, an interval in the cell of its value, and what is to be said of it."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False, width=None if Console().is_terminal else 160)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    table = Table(*columns, box=box.SIMPLE_HEAD)
+    names = dict.fromkeys(name for row in rows for name in row)
+    inside = ("/low", "/high", "/n", *([] if any(row["pruned"] for row in rows) else ["pruned"]))
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in (name for name in names if not name.endswith(inside)):
+        asked = next((row[f"{name}/n"] for row in rows if f"{name}/n" in row), None)
+        heading = _HEADINGS.get(name, name) if asked is None else f"{name}\nn={asked:,}"
+        table.add_column(heading, justify="left" if name == "job" else "right", overflow="fold")
     for row in rows:
-        cells = [row.get(name) for name in columns]
-        table.add_row(
-            *(f"{cell:.4g}" if isinstance(cell, float) else "-" if cell is None else str(cell) for cell in cells)
-        )
+        table.add_row(*(_cell(row, name) for name in names if not name.endswith(inside)))
     console.print(table)
     for note in notes:
         console.print(note, markup=False)
 
 
-def plot(jobs: Sequence[Job], path: Path) -> None:
-    """Draw objective, accuracies with 95 % intervals, trained weights, seconds and memory against the swept values."""
-    import matplotlib
+def _cell(row: dict[str, Any], name: str) -> str:
+    value = row.get(name)
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    text = f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value or "-")
+    low, high = row.get(f"{name}/low"), row.get(f"{name}/high")
+    return text if low is None or high is None else f"{text}\u00a0[{low:.3g},\u00a0{high:.3g}]"
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
-    benchmarks = list(dict.fromkeys(name for job in jobs for name in job.accuracies))
-    figures = ("value", "trainable_parameters", "seconds_training", "peak_memory_gib")
-    figure, axes = pyplot.subplots(
-        1, len(figures) + len(benchmarks), figsize=(3.2 * (4 + len(benchmarks)), 3.4), constrained_layout=True
-    )
-    for axis, name in zip(axes, figures, strict=False):
-        points = [(job.label, getattr(job.summary, name)) for job in jobs if getattr(job.summary, name) is not None]
-        axis.plot([label for label, _ in points], [value for _, value in points], "o-")
-        axis.set_title(jobs[0].summary.objective or "objective" if name == "value" else name)
-    for axis, name in zip(axes[len(figures) :], benchmarks, strict=True):
-        scored = [(job.label, job.accuracies[name]) for job in jobs if name in job.accuracies]
-        errors = [[one.value - one.low for _, one in scored], [one.high - one.value for _, one in scored]]
-        axis.errorbar([label for label, _ in scored], [one.value for _, one in scored], yerr=errors, fmt="o", capsize=4)
-        axis.set_title(f"{name}, 95 % interval")
-    figure.supxlabel(" ".join(jobs[0].values))
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+def log(sweep: Path, config: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Log table and picture to W&B, as a run in the group of the jobs, if they were logged there."""
+    job = OmegaConf.load(config)
+    if OmegaConf.select(job, "logger.wandb._target_") is None:
+        return
+    from musician.training.dashboard import log_picture, log_table
+    from musician.training.wandb_run import WandbRun
+
+    settings = {key: job.logger.wandb[key] for key in ("project", "name", "offline")}
+    run = WandbRun(str(sweep.resolve()), sweep_dir=str(sweep.resolve()), job_type="summary", **settings)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    log_table([run], "sweep/jobs", columns, [[row.get(name) for name in columns] for row in rows])
+    log_picture([run], "sweep/figures", sweep / "sweep.png", 0)
+    run.experiment.finish()
 
 
 def main() -> None:

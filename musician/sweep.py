@@ -1,9 +1,10 @@
-"""A job of a sweep: a process of its own, continued where it was stopped, and not run again once it has finished."""
+"""A sweep: each job a process of its own, continued where it was stopped, run once; all summed up at the end."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from musician.errors import REQUEUE, UserError
@@ -19,6 +21,9 @@ from musician.training.summary import read_summary
 
 #: What may differ when a sweep continues: the machine, and where things go.
 _FREE = ("hardware", "callbacks", "logger", "ckpt_path", "output_dir", "sweep_dir", "cache_dir")
+
+#: Directory of the sweep that this process runs, if it runs one.
+_running: list[Path] = []
 
 
 def run_job(module: str, cfg: DictConfig) -> float | None:
@@ -54,6 +59,36 @@ def run_job(module: str, cfg: DictConfig) -> float | None:
             f"same command with hydra.sweep.dir={sweep_directory()} runs what has not finished"
         )
     return summary.value
+
+
+class RememberSweep(Callback):
+    """Notes where a sweep goes, which Hydra knows once it has begun and tells nobody when it has failed."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Note it."""
+        _running.append(Path(config.hydra.sweep.dir).resolve())
+
+
+@contextmanager
+def summed_up() -> Iterator[None]:
+    """Sum up the sweep that the body runs, if it is one: also when a job has failed, not when it was told to stop."""
+    _running.clear()
+    try:
+        yield
+    except SystemExit as end:
+        if end.code != 1:
+            raise
+        sum_up()
+        raise
+    sum_up()
+
+
+def sum_up() -> None:
+    """Summarise the sweep of this process, if a job of it has finished."""
+    for directory in _running:
+        if any(directory.glob("*/summary.json")):
+            command = [sys.executable, "-m", "musician.summarize_sweep", f"directory={quote(str(directory))}"]
+            subprocess.run(command, check=False)  # it says itself what went wrong
 
 
 def sweep_directory() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,16 @@ if TYPE_CHECKING:
     from musician.training.summary import RunSummary
 
 
+def main() -> None:
+    """Run the door; a sweep is summed up when it ends."""
+    from musician.sweep import summed_up
+
+    with summed_up():
+        train()
+
+
 @door("train")
-def main(cfg: DictConfig) -> float | None:
+def train(cfg: DictConfig) -> float | None:
     """Check, build, fit; return the metric that a sweep minimises."""
     if Path(cfg.model.name_or_path).is_dir():
         cfg.model.name_or_path = str(Path(cfg.model.name_or_path).resolve())  # a checkpoint remembers it
@@ -50,6 +59,7 @@ def fit(
 ) -> float | None:
     """Build the parts from their nodes and train."""
     from musician.model.lora import count_parameters
+    from musician.training.dashboard import log_adapter
     from musician.training.failures import failures_in_one_line
     from musician.training.layout import accept_any_layout
     from musician.training.summary import summarise
@@ -72,6 +82,7 @@ def fit(
         trainer.fit(job.module, job.datamodule, ckpt_path=state, weights_only=False)
     summary = summarise(trainer, cfg.objective, parameters)
     if run is not None and not trainer.interrupted:
+        log_adapter(trainer.loggers, run.path)
         summary.write(run.path)
     return finish(summary)
 
@@ -121,9 +132,18 @@ def build_callbacks(cfg: DictConfig, benchmarks: dict[str, Any], renderer: Any, 
     known = {
         "evaluations": {"benchmarks": benchmarks, "renderer": renderer},
         "checkpoints": {"tokenizer": renderer.tokenizer, "description": facts},
+        "samples": {"write": partial(answer, renderer)},
     }
     callbacks = build_selected(cfg.get("callbacks") or {})
     return [callback(**known[name]) if name in known else callback for name, callback in callbacks.items()]
+
+
+def answer(renderer: Any, network: Any, prompt: str, sampling: Any) -> str:
+    """Return what a network answers, as musician.generate does."""
+    from musician.data.conversation import Message
+    from musician.inference.stream import stream
+
+    return "".join(stream(network, renderer, [Message("user", prompt)], sampling))
 
 
 def validate_at_start(trainer: Trainer, module: Any, datamodule: Any) -> None:
@@ -136,7 +156,8 @@ def validate_at_start(trainer: Trainer, module: Any, datamodule: Any) -> None:
 def finish(summary: RunSummary) -> float | None:
     """Say how the run ended; return the objective's last value."""
     shown = {name: value for name, value in summary.metrics.items() if not name.startswith("eval/")}
-    say(f"finished at step {summary.step}: " + ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+    end = "pruned" if summary.pruned else "finished"
+    say(f"{end} at step {summary.step}: " + ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
     return summary.value
 
 

@@ -37,6 +37,8 @@ DOORS = (
     "diff_paper",
     "replay",
     "summarize_sweep",
+    "wandb_sweep",
+    "wandb_layout",
 )
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}

@@ -24,6 +24,7 @@ ADDED_BY_DOOR = {
     "musician.training.module.SFTModule": ["network", "optimizer"],
     "musician.training.evaluation.Evaluations": ["benchmarks", "renderer"],
     "musician.training.checkpoints.Checkpoints": ["tokenizer", "description"],
+    "musician.training.samples.Samples": ["write"],
     "musician.model.optimizer.adamw": ["network"],
     "pytorch_lightning.Trainer": ["accumulate_grad_batches", "callbacks", "logger"],
 }
@@ -112,7 +113,7 @@ def test_every_option_of_every_group_composes_and_binds():
         check_keys(config, door)
         targets |= bind_all(config)
     for door in DOORS:
-        targets |= bind_all(composed(door))
+        targets |= bind_all(composed(door)) | bind_all(OmegaConf.load(CONF / f"{door}.yaml").hydra)
     on_disk = {node["_target_"] for file in CONF.rglob("*.yaml") for _, node in nodes(plain(OmegaConf.load(file)))}
     on_disk |= {
         n["_target_"] for f in (ROOT / "experiments").glob("*.yaml") for _, n in nodes(plain(OmegaConf.load(f)))

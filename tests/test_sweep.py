@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -44,7 +45,7 @@ class Sweeps:
 
     def run(self, *arguments):
         """Run the door to its end."""
-        return spawn("train", *arguments, cwd=ROOT)
+        return spawn("train", *arguments, cwd=ROOT, timeout=850)
 
     def start(self, *arguments):
         """Start it in a process group of its own."""
@@ -133,6 +134,20 @@ def test_the_job_that_was_killed_ends_like_one_that_was_left_alone(sweeps, kille
     assert (one["step"], one["tokens_seen"]) == (other["step"], other["tokens_seen"])
 
 
+def test_a_sweep_is_summed_up_when_it_ends(sweeps, killed):
+    _, outcome = killed
+    folder = sweeps.folder / "killed"
+    found = json.loads((folder / "sweep.json").read_text())
+    assert [(row["job"], row["lora.r"], row["pruned"]) for row in found["jobs"]] == [
+        ("0", "2", False),
+        ("1", "4", False),
+    ]
+    assert [row["val/loss"] for row in found["jobs"]] == [summary(folder / job)["metrics"]["val/loss"] for job in "01"]
+    assert found["unfinished"] == []
+    assert f"written: {folder}/sweep.{{json,csv,png}}" in outcome.stdout
+    assert (folder / "sweep.png").read_bytes()[:4] == b"\x89PNG"
+
+
 def test_a_changed_grid_does_not_pass_for_the_old_one(sweeps, killed):
     changed = [word.replace("2,4", "2,8") for word in TWO_PROCESSES]
     outcome = sweeps.run(*sweeps.sweep("killed", *changed))
@@ -149,6 +164,59 @@ def test_a_job_that_fails_does_not_stop_the_others(sweeps):
     assert "no module ['nothing']" in outcome.stderr
     assert not (sweeps.folder / "failing" / "0" / "summary.json").exists()
     assert summary(sweeps.folder / "failing" / "1")["step"] == 1
+    found = json.loads((sweeps.folder / "failing" / "sweep.json").read_text())
+    assert [row["job"] for row in found["jobs"]] == ["1"], "the others are summed up as well"
+
+
+def test_joblib_runs_jobs_of_two_processes_side_by_side(sweeps):
+    outcome = sweeps.run(
+        *sweeps.sweep("joblib", "lora.r=2,4", "hardware=cpu_2proc", "trainer.max_steps=2"),
+        *("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+    )
+    assert_ran(outcome)
+    found = json.loads((sweeps.folder / "joblib" / "sweep.json").read_text())
+    assert [(row["lora.r"], row["step"]) for row in found["jobs"]] == [("2", 2), ("4", 2)]
+    assert (sweeps.folder / "joblib" / "1" / "train_rank1.log").is_file()
+
+
+def test_optuna_and_submitit_finish_and_a_hopeless_trial_is_pruned(sweeps):
+    """The seed proposes a learning rate that trains, then one that does not; what is pruned follows from the files."""
+    arguments = [
+        *sweeps.sweep("optuna", "optimizer.lr=choice(1e-9,2e-2)", "trainer.max_epochs=2", "lora.r=2"),
+        *("callbacks=[step_metrics,evaluations,checkpoints,pruning]", "callbacks.pruning.startup_jobs=1"),
+        *("hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=0"),
+        *("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=3"),
+    ]
+    outcome = sweeps.run(*arguments, "hydra/launcher=submitit_local")
+    assert_ran(outcome)
+    folder = sweeps.folder / "optuna"
+    curves = {job: list(json.loads((folder / job / "objective.json").read_text())["values"].values()) for job in "012"}
+    finished, pruned = [], []
+    for job, curve in curves.items():
+        stopped = any(
+            min(curve[: step + 1]) > statistics.median(other[step] for other in finished)
+            for step in range(len(curve))
+            if finished
+        )
+        (pruned if stopped else finished).append(curve)
+        assert (summary(folder / job)["pruned"] is not None) is stopped
+        assert len(curve) == (1 if stopped else 2)
+    assert pruned
+    assert finished
+    found = json.loads((folder / "sweep.json").read_text())
+    assert sorted(row["job"] for row in found["jobs"] if row["pruned"]) == [
+        job for job in "012" if curves[job] in pruned
+    ]
+    assert "worse than" in outcome.stdout, "the summary says why"
+    best = min(curve[-1] for curve in curves.values())
+    text = (folder / "optimization_results.yaml").read_text()
+    assert f"best_value: {best}" in text
+    before = {job: files_of(folder / job) for job in "012"}
+    assert_ran(sweeps.run(*arguments))
+    assert before == {job: files_of(folder / job) for job in "012"}, (
+        "the same trials again, from their files, by any launcher"
+    )
+    assert (folder / "optimization_results.yaml").read_text() == text
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,12 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from musician.model.checkpoint import read_description, resolve_checkpoint
+from musician.training.wandb_run import WandbRun
+
+#: Facts of a checkpoint that tell where its weights come from.
+LINEAGE = ("name", "base_model", "data_key", "tokenizer_hash", "template", "recipe", "step", "epoch", "metrics")
+
 
 def log_table(loggers: Iterable[Logger], key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Log a table to W&B."""
@@ -32,3 +38,20 @@ def log_picture(loggers: Iterable[Logger], key: str, path: Path, step: int) -> N
             from matplotlib import image
 
             logger.experiment.add_image(key, image.imread(path), step, dataformats="HWC")
+
+
+def log_adapter(loggers: Iterable[Logger], run: Path) -> None:
+    """Log the best weights of a run to W&B where that was asked for, with what they were made from.
+
+    Args:
+        loggers: a trainer's loggers.
+        run: the run directory; one without a checkpoint logs nothing.
+    """
+    asked = [logger for logger in loggers if isinstance(logger, WandbRun) and logger.log_adapter]
+    if not asked or not (run / "checkpoints" / "best").exists():
+        return
+    checkpoint = resolve_checkpoint(run)
+    facts = read_description(checkpoint)
+    weights = next(folder for name in ("adapter", "model") if (folder := checkpoint / name).is_dir())
+    for logger in asked:
+        logger.log_weights(weights, {name: facts[name] for name in LINEAGE if name in facts})

@@ -89,7 +89,11 @@ class Evaluations(Callback):
             self.run(trainer, pl_module, self.step_benchmarks, self.time_budget)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Score the model at the end of an epoch."""
+        """Score the model at the end of an epoch; one that a sweep gives up is not worth the time."""
+        from musician.training.pruning import reason_of_pruning
+
+        if reason_of_pruning(trainer) is not None:
+            return
         last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
         if last or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self.run(trainer, pl_module, budget=math.inf if last else self.time_budget)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from musician.atomic import write_text
+from musician.errors import UserError
 
 if TYPE_CHECKING:
     import pytorch_lightning as lightning
@@ -29,6 +30,7 @@ class RunSummary:
         tokens_seen: tokens trained on, padding left out.
         peak_memory_gib: most memory that rank 0 held.
         peak: what MFU and HFU are compared with, in words.
+        pruned: why the job of a sweep was stopped early; None where it ran to its end.
     """
 
     step: int
@@ -40,6 +42,7 @@ class RunSummary:
     tokens_seen: int | None
     peak_memory_gib: float
     peak: str | None = None
+    pruned: str | None = None
 
     @property
     def value(self) -> float | None:
@@ -60,6 +63,7 @@ def summarise(trainer: lightning.Trainer, objective: str | None, parameters: tup
         parameters: number of trainable and of all weights, counted before a strategy shards them.
     """
     from musician.training.metrics import StepMetrics, peak_memory_gib
+    from musician.training.pruning import reason_of_pruning
 
     callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - set by a connector, unknown to mypy
     counted = next((callback for callback in callbacks if isinstance(callback, StepMetrics)), None)
@@ -73,10 +77,23 @@ def summarise(trainer: lightning.Trainer, objective: str | None, parameters: tup
         tokens_seen=counted.tokens_seen if counted else None,
         peak_memory_gib=peak_memory_gib(trainer.strategy.root_device),
         peak=counted.peak if counted else None,
+        pruned=reason_of_pruning(trainer),
     )
 
 
 def read_summary(directory: Path) -> RunSummary | None:
-    """Return the summary of a run directory; None where no run has finished."""
+    """Return the summary of a run directory; None where no run has finished.
+
+    Fields that another version wrote are left out.
+
+    Raises:
+        UserError: it is not whole.
+    """
     file = directory / FILE
-    return RunSummary(**json.loads(file.read_text())) if file.is_file() else None
+    if not file.is_file():
+        return None
+    known = {field.name for field in fields(RunSummary)}
+    try:
+        return RunSummary(**{name: value for name, value in json.loads(file.read_text()).items() if name in known})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{file}: is not the summary of a run ({error}); remove it, and the job runs again") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 from musician.benchmarks.comparison import SIGNIFICANT, compare, read_run, subsets_of
 from musician.benchmarks.evaluation import subset_accuracies
 from musician.benchmarks.records import Record
-from musician.benchmarks.statistics import Accuracy, holm
+from musician.benchmarks.scoreboard import Score
+from musician.benchmarks.statistics import holm
 from musician.training.summary import RunSummary, read_summary
 
 
@@ -22,14 +24,14 @@ class Job:
         name: of its directory.
         values: what the sweep set, by key.
         summary: its last figures.
-        accuracies: headline accuracy of each benchmark in its last evaluation.
+        scores: the headline figure of each benchmark in its last evaluation, by name.
         records: its answers there, by benchmark.
     """
 
     name: str
     values: Mapping[str, str]
     summary: RunSummary
-    accuracies: Mapping[str, Accuracy]
+    scores: Mapping[str, Score]
     records: Mapping[str, Sequence[Record]]
 
     @property
@@ -81,8 +83,8 @@ def read_jobs(overrides: Mapping[Path, Sequence[str]]) -> tuple[list[Job], list[
             continue
         asked = any(directory.glob("eval/step-*/*/predictions.jsonl"))
         records = read_run(directory) if asked else {}
-        accuracies = {name: headline(name, found) for name, found in records.items()}
-        finished.append(Job(directory.name, values[directory], summary, accuracies, records))
+        scores = {name: headline(name, found) for name, found in records.items()} | measures(directory, records)
+        finished.append(Job(directory.name, values[directory], summary, scores, records))
     return sorted(finished, key=lambda job: [_in_order(value) for value in job.values.values()]), sorted(unfinished)
 
 
@@ -94,11 +96,31 @@ def swept_values(overrides: Mapping[Path, Sequence[str]]) -> dict[Path, dict[str
     return {job: {key: words.get(key, "-") for key in swept} for job, words in split.items()}
 
 
-def headline(benchmark: str, records: Sequence[Record]) -> Accuracy:
-    """Return the accuracy that stands for a benchmark."""
+def headline(benchmark: str, records: Sequence[Record]) -> Score:
+    """Return the accuracy that stands for a benchmark, with Wilson's 95 % interval."""
     name = headline_name(benchmark, records)
-    found = subset_accuracies(records, subsets_of(benchmark, list({record.subject for record in records})))
-    return found[name]
+    found = subset_accuracies(records, subsets_of(benchmark, list({record.subject for record in records})))[name]
+    return Score(benchmark, found.value, found.low, found.high, found.n)
+
+
+def measures(directory: Path, asked: Iterable[str]) -> dict[str, Score]:
+    """Return what benchmarks without questions found in the last evaluation, likelihoods for instance.
+
+    Args:
+        directory: of the run.
+        asked: benchmarks with questions, which are left out.
+    """
+    files = sorted(directory.glob("eval/step-*/results.json"))
+    found = json.loads(files[-1].read_text()) if files else {}
+    low, high = "/ci95_low", "/ci95_high"
+    names = [name.removesuffix(low) for name in found if name.endswith(low)]
+    return {
+        name.removeprefix("eval/"): Score(
+            name.removeprefix("eval/"), found[name], found[name + low], found[name + high], None
+        )
+        for name in names
+        if name.split("/")[1] not in asked
+    }
 
 
 def headline_name(benchmark: str, records: Sequence[Record]) -> str:
@@ -110,11 +132,13 @@ def headline_name(benchmark: str, records: Sequence[Record]) -> str:
 def contrasts(jobs: Sequence[Job]) -> list[Contrast]:
     """Test each two jobs on each benchmark both have, Holm-corrected over all these tests.
 
+    Pruned jobs are left out: they were trained for less.
+
     Raises:
         UserError: two jobs were asked differently, or share no question.
     """
     found = []
-    for a, b in combinations(jobs, 2):
+    for a, b in combinations([job for job in jobs if not job.summary.pruned], 2):
         for name in (name for name in a.records if name in b.records):
             differences = compare(a.records[name], b.records[name], resamples=1000).differences
             one = differences[headline_name(name, a.records[name])]
@@ -126,14 +150,15 @@ def contrasts(jobs: Sequence[Job]) -> list[Contrast]:
 def verdict(found: Sequence[Contrast]) -> list[str]:
     """Say which jobs are separable from noise."""
     if not found:
-        return ["no two finished jobs answered the same benchmark: nothing was tested"]
+        return ["no two jobs that ran to their end answered the same benchmark: nothing was tested"]
     told = [
         f"{one.benchmark}: {one.b} against {one.a} {one.difference * 100:+.1f} points, n={one.n}, "
         f"Holm p={one.adjusted:.3g}"
         for one in found
         if one.separable
     ]
-    return told or [f"nothing is separable from noise: {len(found)} paired tests, Holm-corrected, at 5 %"]
+    tests = "1 paired test" if len(found) == 1 else f"{len(found)} paired tests, Holm-corrected"
+    return told or [f"nothing is separable from noise: {tests}, at 5 %"]
 
 
 def _in_order(value: str) -> tuple[float, str]:

@@ -21,6 +21,7 @@ def write_job(folder, rank, right, finished=True):
     """A job whose first `right` of 40 answers are right."""
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "overrides.yaml").write_text(f"- model=tiny\n- lora.r={rank}\n")
+    (folder / ".hydra" / "config.yaml").write_text("logger: {csv: {_target_: csv}}\n")
     figures = {"trainable_parameters": rank * 10, "parameters": 999, "seconds_training": 1.5, "tokens_seen": 7}
     summary = {"step": 3, "objective": "val/loss", "metrics": {"val/loss": 2.0 / rank}, "peak_memory_gib": 0.5}
     if finished:
@@ -66,7 +67,7 @@ def test_it_says_that_nothing_is_separable(tmp_path):
         write_job(tmp_path / "sweep" / f"r{rank}", rank, right)
     outcome = summarize(tmp_path)
     assert_ran(outcome)
-    assert "nothing is separable from noise: 1 paired tests" in outcome.stdout
+    assert "nothing is separable from noise: 1 paired test, at 5 %" in outcome.stdout
 
 
 def test_a_directory_without_jobs_is_refused(tmp_path):
