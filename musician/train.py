@@ -155,6 +155,8 @@ def validate_at_start(trainer: Trainer, module: Any, datamodule: Any) -> None:
 
 def finish(summary: RunSummary) -> float | None:
     """Say how the run ended; return the objective's last value."""
+    if summary.stopped:
+        say(f"stopped early: {summary.stopped}")
     shown = {name: value for name, value in summary.metrics.items() if not name.startswith("eval/")}
     end = "pruned" if summary.pruned else "finished"
     say(f"{end} at step {summary.step}: " + ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from musician.data.archives import PACKED, holds_rows, members
 from musician.data.files import READERS, SourceRow, count_rows
-from musician.data.splits import is_held_out
 from musician.errors import UserError
 from musician.music.corpus import CorpusTune, default_collections, iter_tunes
 from musician.music.family import families
@@ -269,35 +268,3 @@ def _known_encoding(name: str | None) -> str | None:
 def _families(texts: tuple[str, ...]) -> list[str]:
     """Families of a list of tunes; a run's data and its benchmarks ask for the same one."""
     return families(texts)
-
-
-def held_out_tunes(
-    collections: Sequence[str] | None = None,
-    root: str | None = None,
-    validation_fraction: float = 0.02,
-    split_seed: int = 0,
-) -> list[str]:
-    """Texts of the tunes that a `TuneSource` of the same arguments holds out, in an order of their own.
-
-    For benchmarks made from tunes: what trains on the same collections, fraction and seed never sees their families.
-    """
-    held_out = _parted(TuneSource(collections, root), validation_fraction, split_seed)[True]
-    return sorted(held_out, key=lambda text: hashlib.sha256(text.encode()).digest())
-
-
-def training_tunes(
-    collections: Sequence[str] | None = None,
-    root: str | None = None,
-    validation_fraction: float = 0.02,
-    split_seed: int = 0,
-) -> list[str]:
-    """Texts of the tunes that a `TuneSource` of the same arguments trains on."""
-    return _parted(TuneSource(collections, root), validation_fraction, split_seed)[False]
-
-
-def _parted(source: TuneSource, validation_fraction: float, split_seed: int) -> dict[bool, list[str]]:
-    """The texts of a source by whether they are held out."""
-    texts: dict[bool, list[str]] = {False: [], True: []}
-    for tune, family in zip(source.tunes(), source.families(), strict=True):
-        texts[is_held_out(family, validation_fraction, split_seed)].append(tune.text)
-    return texts

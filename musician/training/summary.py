@@ -31,6 +31,7 @@ class RunSummary:
         peak_memory_gib: most memory that rank 0 held.
         peak: what MFU and HFU are compared with, in words.
         pruned: why the job of a sweep was stopped early; None where it ran to its end.
+        stopped: why early stopping ended it; None where it did not.
     """
 
     step: int
@@ -43,6 +44,7 @@ class RunSummary:
     peak_memory_gib: float
     peak: str | None = None
     pruned: str | None = None
+    stopped: str | None = None
 
     @property
     def value(self) -> float | None:
@@ -78,7 +80,15 @@ def summarise(trainer: lightning.Trainer, objective: str | None, parameters: tup
         peak_memory_gib=peak_memory_gib(trainer.strategy.root_device),
         peak=counted.peak if counted else None,
         pruned=reason_of_pruning(trainer),
+        stopped=_reason_of_stopping(callbacks),
     )
+
+
+def _reason_of_stopping(callbacks: list[Any]) -> str | None:
+    from pytorch_lightning.callbacks import EarlyStopping
+
+    reasons = [each.stopping_reason_message for each in callbacks if isinstance(each, EarlyStopping)]
+    return next((" ".join(reason.split()) for reason in reasons if reason), None)
 
 
 def read_summary(directory: Path) -> RunSummary | None:

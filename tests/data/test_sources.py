@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from musician.data.files import READERS
+from musician.data.held_out import held_out_tunes, training_tunes
 from musician.data.prepare import Recipe, read_rows
-from musician.data.sources import RowSource, TuneSource, TuneTaskSource, held_out_tunes
+from musician.data.sources import RowSource, TuneSource, TuneTaskSource
 from musician.data.splits import is_held_out
 from musician.errors import UserError
 from musician.music.abc import parse_tune
@@ -269,6 +270,7 @@ def test_held_out_tunes_are_those_that_training_on_the_same_folder_leaves_out(tu
     ]
     assert 0 < len(held_out) < 80
     assert len(held_out) + len(trained) == 80
+    assert training_tunes(root=tune_folder, validation_fraction=0.3, split_seed=1) == trained
     assert {number_of(text) for text in held_out}.isdisjoint({number_of(text) for text in trained})
 
 

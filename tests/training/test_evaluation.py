@@ -13,6 +13,7 @@ from musician.benchmarks.held_out_tunes import HeldOutTunes
 from musician.benchmarks.question import LETTERS, Question, Subset
 from musician.errors import UserError
 from musician.training.evaluation import Evaluations
+from musician.training.summary import summarise
 
 from .toys import adapted, data, fit
 
@@ -227,6 +228,7 @@ def test_early_stopping_and_the_best_checkpoint_follow_a_benchmark(tunes, tmp_pa
         tunes, tmp_path / "checkpoints", epochs=9, callbacks=[callback, stopping], monitor="eval/worse/loss", keep=3
     )
     assert run.trainer.global_step == 8
+    assert "eval/worse/loss" in summarise(run.trainer, None, (0, 0)).stopped
     assert (tmp_path / "checkpoints" / "best").resolve().name == "step-000004"
 
 
