@@ -94,10 +94,9 @@ def _check_node(node: Mapping[Any, Any], path: str, schemas: list[Any]) -> None:
     known = {str(key) for schema in schemas for key in schema}
     target = node.get("_target_")
     if target is not None:
-        known |= _SPECIAL
         # Importing a target takes up to seconds; keys that conf/ itself has for it are right, as a test binds them.
-        listed = {str(key) for schema in schemas if schema.get("_target_") == target for key in schema}
-        if not {str(key) for key in node} <= listed | _SPECIAL:
+        known = _SPECIAL | {str(key) for schema in schemas if schema.get("_target_") == target for key in schema}
+        if not {str(key) for key in node} <= known:
             known |= _parameters(str(target), path)
     for key, value in node.items():
         if known and str(key) not in known:
