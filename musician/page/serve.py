@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from threading import Thread
 from types import FrameType
@@ -57,16 +58,21 @@ def run(app: Guard, service: Service, listening: socket.socket) -> None:
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=int(grace) + _LAST_WORDS_SECONDS,
     )
-    _Server(config, service).run(sockets=[listening])
+    server = _Server(config, service)
+    server.run(sockets=[listening])
     service.queue.join(_LAST_WORDS_SECONDS)
+    if server.interrupted:  # uvicorn raises the signal again, which says nothing where a shell has it ignored
+        raise KeyboardInterrupt
 
 
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+        self.interrupted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # In a thread: a signal may come while this one holds the queue's lock.
         Thread(target=self._service.queue.close, args=(self._service.limits.grace_seconds,)).start()
+        self.interrupted = self.interrupted or sig == signal.SIGINT
         super().handle_exit(sig, frame)

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -114,8 +115,8 @@ def writes(checkpoints, count):
     seen = set()
 
     def is_time(_):
-        for partial in checkpoints.glob(".step-*.partial/*"):
-            seen.add(partial.parent)
+        with suppress(FileNotFoundError):  # finished between two looks
+            seen.update(partial.parent for partial in checkpoints.glob(".step-*.partial/*"))
         return len(seen) >= count
 
     return is_time
