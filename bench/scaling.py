@@ -108,10 +108,10 @@ def draw(path: Path, results: dict[str, list[dict[str, float]]]) -> None:
         memory.plot(values, [point["peak_gib"] for point in found], "s--", color="tab:orange")
         panel.set_xscale("log", base=2)
         panel.set_xticks(values, [f"{value:,}" for value in values], fontsize=8, minor=False)
-        panel.set(xlabel=LABELS[axis], ylim=(0, None))
+        panel.set(xlabel=LABELS[axis], ylim=(0, 1.1 * max(point["tokens_per_cpu_second"] for point in found)))
         panel.set_ylabel("tokens a CPU-second", color="tab:blue")
         memory.set_ylabel("peak memory, GiB", color="tab:orange")
-        memory.set_ylim(0, None)
+        memory.set_ylim(0, 1.1 * max(point["peak_gib"] for point in found))
         for each in (panel, memory):
             each.spines["top"].set_visible(False)
     figure.savefig(path, dpi=110)
