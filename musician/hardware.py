@@ -43,6 +43,9 @@ class Hardware:
         attn_implementation: attention of the network, as transformers names it.
         gradient_checkpointing: recompute activations in the backward pass.
         fused_lora: compute each plain LoRA layer as one autograd function; with dropout the draws differ from peft's.
+        fold_lora: compute Llama's layers with adapters folded into their weights, where that is possible
+            (`musician.model.folded`).
+        tokens_per_pass: documents of a micro-batch that are computed together, in tokens; None computes it at once.
         memory_gib: memory of a card; None where it is not known.
         peak_flops: dense FLOP/s of a card in this precision, from the vendor's data sheet.
         card_bandwidth: bytes/s that a card exchanges with those of its node in a collective, assumed by `plan`.
@@ -62,6 +65,8 @@ class Hardware:
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
     fused_lora: bool = False
+    fold_lora: bool = False
+    tokens_per_pass: int | None = None
     torch_pin: str | None = None
     memory_gib: float | None = None
     peak_flops: float | None = None
@@ -107,6 +112,7 @@ class Hardware:
                 f"hardware.attn_implementation={self.attn_implementation} is not known{hint}; "
                 f"use one of {sorted(ATTENTION)}"
             )
+        self._check_passes()
         if self.accelerator == "cpu":
             if self.precision not in ("32-true", "32", "64-true", "bf16-mixed", "bf16-true"):
                 raise UserError(f"hardware.precision={self.precision} needs a GPU; on CPU use 32-true")
@@ -134,6 +140,23 @@ class Hardware:
         reason = restrict_attention(capability)
         if reason:
             logging.getLogger(__name__).info(reason)
+
+    def _check_passes(self) -> None:
+        if self.tokens_per_pass is not None and self.tokens_per_pass < 1:
+            raise UserError(f"hardware.tokens_per_pass={self.tokens_per_pass} must be at least 1, or null")
+        asked = "fold_lora=true" if self.fold_lora else f"tokens_per_pass={self.tokens_per_pass}"
+        if not self.fold_lora and self.tokens_per_pass is None:
+            return
+        if not isinstance(self.strategy, str) and self.strategy.get("stage") == 3:
+            raise UserError(
+                f"hardware.{asked}: stage 3 shards the weights that it needs whole; use stage 1 or 2, or "
+                "hardware.fold_lora=false hardware.tokens_per_pass=null"
+            )
+        if self.tokens_per_pass is not None and self.precision.startswith("16"):
+            raise UserError(
+                f"hardware.tokens_per_pass={self.tokens_per_pass}: gradients would be made before fp16's loss scale is "
+                "known; use hardware.tokens_per_pass=null"
+            )
 
     def check_card(self, name: str, capability: tuple[int, int], architectures: list[str]) -> None:
         """Refuse a precision or a torch build that does not fit a card of this compute capability.

@@ -39,17 +39,30 @@ def document_arguments(position_ids: Tensor) -> dict[str, Any]:
         `position_ids`) and `document_lengths` (the same as a list), computed once a micro-batch and not in each layer,
         and an `attention_mask` of ones, which keeps transformers from building its own mask.
     """
-    begins = position_ids == 0
-    begins[:, 0] = True
-    starts = begins.flatten().nonzero().flatten()
-    bounds = functional.pad(starts, (0, 1), value=position_ids.numel())
-    lengths = bounds.diff().tolist()
+    bounds = _bounds(position_ids)
     return {
         "cu_seq_lens_q": bounds.int(),
         "cu_seq_lens_k": bounds.int(),
-        "document_lengths": lengths,
+        "document_lengths": bounds.diff().tolist(),
         "attention_mask": torch.ones_like(position_ids),
     }
+
+
+def document_lengths(position_ids: Tensor) -> list[int]:
+    """Lengths of the documents of a flattened batch, padding as one more at the end of each row.
+
+    Args:
+        position_ids: `[batch, length]`, 0 where a document or the padding begins.
+    """
+    lengths: list[int] = _bounds(position_ids).diff().tolist()
+    return lengths
+
+
+def _bounds(position_ids: Tensor) -> Tensor:
+    """Where each document of a flattened batch begins, and the end of the last."""
+    begins = position_ids == 0
+    begins[:, 0] = True
+    return functional.pad(begins.flatten().nonzero().flatten(), (0, 1), value=position_ids.numel())
 
 
 def choose_kernel(device: torch.device, dtype: torch.dtype, capability: tuple[int, int] = (0, 0)) -> tuple[str, str]:
@@ -100,11 +113,11 @@ def _document_attention(
     if choose_kernel(query.device, query.dtype, capability)[0] == "varlen" and not dropout:
         mixed = _varlen(q, k, v, kwargs["cu_seq_lens_q"], max(lengths), scaling)
     else:
-        mixed = _loop(q, k, v, lengths, dropout, scaling)
+        mixed = loop(q, k, v, lengths, dropout, scaling)
     return mixed.reshape(batch, length, heads, width), None
 
 
-def _loop(
+def loop(
     query: Tensor, key: Tensor, value: Tensor, lengths: list[int], dropout: float, scaling: float | None
 ) -> Tensor:
     """Causal SDPA of one document after another: `[1, heads, tokens, width]` to `[tokens, heads, width]`."""
@@ -118,7 +131,7 @@ def _loop(
 
 
 def _varlen(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, scaling: float | None) -> Tensor:
-    """torch's FlashAttention over documents of several lengths (2.10 or newer); same shapes as `_loop`."""
+    """torch's FlashAttention over documents of several lengths (2.10 or newer); same shapes as `loop`."""
     from torch.nn.attention.varlen import varlen_attn
 
     groups = query.shape[1] // key.shape[1]

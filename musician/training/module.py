@@ -11,16 +11,13 @@ from torch import Tensor, nn
 
 from musician.data.batches import Batch
 from musician.errors import UserError
-from musician.model.loss import IGNORED, summed_nll
-from musician.model.network import hidden_states, output_head
+from musician.model.loss import IGNORED
+from musician.model.passes import SummedNLL
 from musician.model.schedule import Schedule
 from musician.training.evaluation import exchange_objects
 from musician.training.layout import recount_batches
 from musician.training.nonfinite import NonFinite, require_finite
 from musician.training.randomness import random_state, restore_random_state
-
-#: Name of this part of a step in a profile.
-HEAD_AND_LOSS = "head and loss"
 
 
 class CausalLMModule(lightning.LightningModule):
@@ -35,6 +32,7 @@ class CausalLMModule(lightning.LightningModule):
         optimizer: builds the optimiser from the network.
         schedule: share of the peak learning rate at each step.
         nonfinite: what happens when a loss or gradient is not finite; None stops.
+        nll: computes the loss of a micro-batch of `network`; None takes the network's own modules, all at once.
     """
 
     #: What a step trains on, for the run record.
@@ -46,12 +44,14 @@ class CausalLMModule(lightning.LightningModule):
         optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         schedule: Schedule,
         nonfinite: NonFinite | None = None,
+        nll: SummedNLL | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.strict_loading = False  # checkpoints hold the trainable weights only
         self._optimizer = optimizer
         self._schedule = schedule
+        self._nll = nll or SummedNLL(network)
         self._validation = [0.0, 0.0]
         self.nonfinite = nonfinite or NonFinite()
         #: The micro-batch that was trained on last.
@@ -61,9 +61,11 @@ class CausalLMModule(lightning.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the negative log-likelihoods of the supervised tokens of a micro-batch, in nats."""
-        hidden = hidden_states(self.network, batch["input_ids"], batch["position_ids"])
-        with torch.profiler.record_function(HEAD_AND_LOSS):
-            return summed_nll(hidden, batch["labels"], output_head(self.network))
+        return self._nll(batch["input_ids"], batch["labels"], batch["position_ids"])
+
+    def forward_by_modules(self, batch: Batch) -> Tensor:
+        """Compute the same through every module of the network, whose hooks then run."""
+        return self._nll.by_modules(batch["input_ids"], batch["labels"], batch["position_ids"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Share of this micro-batch in the mean loss of its global batch, times what Lightning and ZeRO divide by."""

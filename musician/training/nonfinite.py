@@ -126,7 +126,7 @@ def first_bad_layer(module: Any, batch: Batch) -> str:
     ]
     try:
         with undisturbed(), torch.no_grad():
-            module(batch)
+            module.forward_by_modules(batch)
     finally:
         for handle in handles:
             handle.remove()

@@ -104,11 +104,11 @@ def test_the_kernel_follows_from_the_capability_and_says_why(device, dtype, capa
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_one_call_for_all_documents_is_the_loop_on_a_gpu():
-    from musician.model.attention import _loop, _varlen
+    from musician.model.attention import _varlen, loop
 
     lengths, generator = [70, 1, 129, 56], torch.Generator("cuda").manual_seed(0)
     shapes = [(1, heads, sum(lengths), 64) for heads in (6, 2, 2)]
     states = [torch.randn(s, device="cuda", dtype=torch.bfloat16, generator=generator) for s in shapes]
     bounds = torch.tensor([0, *torch.tensor(lengths).cumsum(0)], device="cuda", dtype=torch.int32)
     one = _varlen(*states, bounds, max(lengths), None)
-    torch.testing.assert_close(one, _loop(*states, lengths, 0.0, None), rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(one, loop(*states, lengths, 0.0, None), rtol=2e-2, atol=2e-2)
