@@ -35,7 +35,7 @@ ROW = 2048
 #: Documents of the equality check.
 CHECKED = 4
 CANDIDATE = "musician"
-PEERS = ["musician_fused", "hf_batch1", "hf_padded", "original", "trl_packed"]
+PEERS = ["musician_modules", "hf_batch1", "hf_padded", "original", "trl_packed"]
 
 
 def tunes(cache: Path, limit: int) -> Any:
@@ -113,23 +113,22 @@ class Clock:
         self.started = self.started or self.stopped
 
 
-def run_musician(rows: Sequence[Any], check: Any, fused: bool) -> dict[str, Any]:
-    """Packed rows through CausalLMModule and Lightning, with its step metrics; `fused` is hardware.fused_lora."""
+def run_musician(rows: Sequence[Any], check: Any, fold_lora: bool = True, tokens: int | None = 512) -> dict[str, Any]:
+    """Packed rows through CausalLMModule and Lightning, with its step metrics; the defaults are hardware=cpu's."""
     from functools import partial
 
     import pytorch_lightning as lightning
     from pytorch_lightning.callbacks import Callback
 
-    from musician.model.lora_linear import fuse_lora
     from musician.model.optimizer import adamw
+    from musician.model.passes import SummedNLL
     from musician.model.schedule import Constant
     from musician.training.metrics import StepMetrics
     from musician.training.module import PretrainModule
 
     network = adapted("documents")
-    if fused:
-        fuse_lora(network)
-    module = PretrainModule(network, partial(adamw, lr=1e-5), Constant())
+    nll = SummedNLL(network, fold_lora, tokens)
+    module = PretrainModule(network, partial(adamw, lr=1e-5), Constant(), nll=nll)
     checked = equality(network, module(check) / check["supervised_in_global_batch"])
     clock = Clock()
 
@@ -286,8 +285,9 @@ def counts(clock: Clock, rows: Sequence[Any], computed: int) -> dict[str, Any]:
 
 
 RUNNERS: dict[str, Callable[..., dict[str, Any]]] = {
-    "musician": lambda rows, check: run_musician(rows, check, False),
-    "musician_fused": lambda rows, check: run_musician(rows, check, True),
+    "musician": run_musician,
+    "musician_modules": lambda rows, check: run_musician(rows, check, False, None),
+    "musician_passes": lambda rows, check: run_musician(rows, check, False),
     "hf_batch1": lambda rows, check: run_hf(rows, check, 1),
     "hf_padded": lambda rows, check: run_hf(rows, check, 4),
     "original": run_original,

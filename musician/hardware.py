@@ -42,7 +42,6 @@ class Hardware:
         num_workers: processes a rank that build batches; they never exceed cores / ranks.
         attn_implementation: attention of the network, as transformers names it.
         gradient_checkpointing: recompute activations in the backward pass.
-        fused_lora: compute each plain LoRA layer as one autograd function; with dropout the draws differ from peft's.
         fold_lora: compute Llama's layers with adapters folded into their weights, where that is possible
             (`musician.model.folded`).
         tokens_per_pass: documents of a micro-batch that are computed together, in tokens; None computes it at once.
@@ -64,7 +63,6 @@ class Hardware:
     num_workers: int = 0
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
-    fused_lora: bool = False
     fold_lora: bool = False
     tokens_per_pass: int | None = None
     torch_pin: str | None = None

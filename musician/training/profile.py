@@ -98,7 +98,7 @@ class StepProfile(Callback):
 def mark_ranges(network: nn.Module) -> list[Any]:
     """Let each forward pass of a network name its kinds of work to the profiler; returns handles to remove.
 
-    Adapters that are fused or folded (`hardware.fused_lora`, `hardware.fold_lora`) count where they stand.
+    Adapters that are folded (`hardware.fold_lora`) count where they stand.
     """
     lm: Any = causal_lm(network)
     body = getattr(lm, lm.base_model_prefix)
