@@ -26,6 +26,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.utils import get_total_norm
 
@@ -80,6 +81,19 @@ def adapted(attention: str, checkpointing: bool = False) -> Any:
         if "lora_B" in name:
             parameter.data.normal_(0, 0.02, generator=generator)
     return network
+
+
+def drawn(batches: Any, num_rows: int) -> list[Any]:
+    """Documents drawn evenly, as many as fill these rows, packed: the rows of a plan hold documents of like length."""
+    from musician.data.batches import collate
+    from musician.data.packing import pack
+
+    lengths = batches.split.lengths
+    order = np.random.default_rng(0).permutation(len(lengths))
+    chosen = order[np.cumsum(lengths[order]) <= num_rows * ROW]
+    packed = pack(lengths[chosen], ROW)
+    supervised = int(batches.split.supervised_counts()[chosen].sum())
+    return [collate(batches.split, [chosen[packed[row]]], 1, supervised) for row in range(len(packed))]
 
 
 def in_any_order(rows: Sequence[Any]) -> list[list[int]]:
@@ -300,7 +314,7 @@ def run_one(name: str, num_rows: int, cache: Path, limit: int) -> dict[str, Any]
     from musician.data.batches import collate
 
     batches = tunes(cache, limit)
-    rows = [batches[index] for index in range(num_rows + 1)]
+    rows = [batches[0], *drawn(batches, num_rows)]
     few = batches.rows[int(batches.order[0])][:CHECKED]
     supervised = int(batches.split.supervised_counts()[few].sum())
     check = collate(batches.split, [few], 1, supervised)
@@ -369,7 +383,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=2, help="rows of 2,048 tokens that are timed, after one to warm up")
-    parser.add_argument("--tunes", type=int, default=400, help="tunes of the corpus that the rows are packed from")
+    parser.add_argument("--tunes", type=int, default=4000, help="tunes of the corpus that documents are drawn from")
     parser.add_argument("--only", nargs="+", default=[CANDIDATE, *PEERS], choices=list(RUNNERS))
     parser.add_argument("--cache", type=Path, default=Path("outputs/bench-train"))
     parser.add_argument("--turn", choices=list(RUNNERS), help=argparse.SUPPRESS)

@@ -47,9 +47,12 @@ def check_equal(network, rows=((5, 1, 7), (13,))):
     )
     found, gradients = loss_and_gradients(network, folded, ids, positions)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0)
+    norm = torch.nn.utils.get_total_norm(expected.values())
     for name, gradient in expected.items():
         assert gradient.norm() > 0, name
-        assert (gradients[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+        difference = (gradients[name] - gradient).norm()
+        assert difference <= 1e-5 * norm, name
+        assert difference <= 1e-4 * gradient.norm(), name
 
 
 @pytest.mark.parametrize(
