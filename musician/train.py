@@ -83,6 +83,8 @@ def fit(
     summary = summarise(trainer, cfg.objective, parameters)
     if run is not None and not trainer.interrupted:
         log_adapter(trainer.loggers, run.path)
+        if job.module.validation is not None and "val/loss" in summary.metrics:
+            job.module.validation.write(run.path)
         summary.write(run.path)
     return finish(summary)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from .test_strategy import found_by
+
 ROOT = Path(__file__).parents[2]
 ZERO = {f"zero{stage}": ("hardware=cpu_2proc", f"hardware.strategy.stage={stage}") for stage in (1, 2, 3)}
 #: Weights do not divide among three, so the parts of a weight are padded.
@@ -107,3 +109,21 @@ def test_what_goes_on_is_said_in_one_line(runs):
     ]
     assert said("zero2 3 zero1")[0].endswith("order of the data are kept")
     assert said("zero2") == []
+
+
+@pytest.mark.slow
+def test_a_loss_scale_is_carried_over(tunes, tmp_path):
+    """fp16 on the CPU, by the real engine: scale, its window and the skipped steps go on in one process and at stage 3."""
+    found = found_by("fp16_moved_ranks.py", tunes, tmp_path / "found.json")
+    whole = found["whole"][0][0]
+    assert whole["dtype"] == "torch.float16"
+    assert len(whole["scales"]) == 12
+    assert whole["skipped_steps"][7] > 1, "the first scale overflows"
+    assert len(set(whole["scales"][8:])) > 1, "the scale grows after the move as well"
+    for name in ("one", "stage 3"):
+        ranks, codes = found[name]
+        assert codes == [0] * len(ranks)
+        for key in ("scales", "skipped_steps"):
+            assert ranks[0][key] == whole[key][8:], (name, key)
+        assert ranks[0]["lr"] == pytest.approx(whole["lr"][8:], rel=1e-6)
+        assert ranks[0]["loss"] == pytest.approx(whole["loss"][8:], rel=2e-3), "half precision"

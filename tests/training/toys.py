@@ -155,6 +155,7 @@ def fit(
     keep=1,
     monitor="val/loss",
     nonfinite=None,
+    devices=1,
     **trainer_options,
 ):
     """Train the toy as the door does; checkpoints go to `folder` where there is one."""
@@ -171,9 +172,9 @@ def fit(
         warnings.simplefilter("ignore")
         trainer = lightning.Trainer(
             accelerator="cpu",
-            devices=1,
+            devices=devices,
             max_epochs=epochs,
-            accumulate_grad_batches=batch // micro,
+            accumulate_grad_batches=batch // micro // devices,
             gradient_clip_val=clip,
             enable_checkpointing=folder is not None,
             **QUIET,
