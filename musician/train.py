@@ -40,7 +40,9 @@ def train(cfg: DictConfig) -> float | None:
 
     from musician.training.record import RunDirectory
     from musician.training.resume import find_state, read_record
+    from musician.training.slurm import check_tasks
 
+    check_tasks(hardware.devices)
     resume = find_state(cfg.ckpt_path, cfg.output_dir)
     before = read_record(resume) if resume is not None else None
     check_resume(cfg, before, {"config": OmegaConf.to_container(cfg, resolve=True)})

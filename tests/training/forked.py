@@ -1,5 +1,6 @@
 """Ranks of one job as forks of a process that has imported everything once, and computes nothing itself."""
 
+import importlib
 import multiprocessing
 import os
 import socket
@@ -14,6 +15,12 @@ def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def import_deepspeed():
+    """Import what its engine would import in each rank once it starts: some seconds."""
+    for name in ("deepspeed", "deepspeed.runtime.zero.muon.muon_optimizer", "torch._dynamo"):
+        importlib.import_module(name)
 
 
 def run_ranks(count, function, *arguments, seconds=200):

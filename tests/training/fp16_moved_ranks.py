@@ -7,16 +7,18 @@ import json
 import sys
 from pathlib import Path
 
-import torch
 from deepspeed.accelerator import get_accelerator
 from pytorch_lightning.callbacks import Callback
 
 from musician.training.strategy import ZeroStrategy
-from training.forked import run_ranks
+from training.forked import import_deepspeed, run_ranks
+from training.test_nonfinite import LAYER, Poison
 from training.toys import adapted, data, fit
 
-#: Where the whole run is left: the first scale has overflowed, and grown again since.
-LEFT_AT = 8
+#: Steps whose gradients are made to overflow: by DeepSpeed's hysteresis the second lowers the scale.
+BAD = (1, 2)
+#: Where the whole run is left, in the middle of a window of the scale.
+LEFT_AT = 7
 MOVES = {"one": (1, 2), "stage 3": (2, 3)}
 
 
@@ -33,12 +35,12 @@ class Scales(Callback):
 
 def train(tunes, folder, devices, stage, resume=None):
     scales = Scales()
-    strategy = ZeroStrategy(stage=stage, initial_scale_power=20, loss_scale_window=3)
+    strategy = ZeroStrategy(stage=stage, initial_scale_power=6, loss_scale_window=4)
     options = {"devices": devices, "strategy": strategy, "precision": "16-mixed", "network": adapted()}
     done = fit(
         *(tunes, folder),
         **{**options, "batch": 2, "rows": 24, "every_n_steps": LEFT_AT, "keep": 3, "resume": resume},
-        callbacks=[scales],
+        callbacks=[scales, Poison(LAYER, () if resume else BAD, backward=True)],
         limit_val_batches=0,
     )
     columns = {name: done.log.column(f"train/{name}") for name in ("loss", "lr", "skipped_steps")}
@@ -47,7 +49,7 @@ def train(tunes, folder, devices, stage, resume=None):
 
 def main(tunes, out):
     folder = out.parent
-    torch.set_num_threads(1)
+    import_deepspeed()
     get_accelerator().is_fp16_supported = lambda: True  # slow, not impossible
     data(tunes, batch=2).setup()
     found = {"whole": run_ranks(2, train, tunes, folder / "whole", 2, 2)}

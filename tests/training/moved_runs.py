@@ -9,7 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from killed_runs import fork, free_port, import_all, wait
+from killed_runs import fork, free_port, import_all, import_as, wait
 
 OVERRIDES = (
     *("+experiment=smoke", "logger=[csv]", "benchmark=[]", "data.limit_train_rows=22", "global_batch_size=6"),
@@ -44,6 +44,7 @@ def main(folder, jobs):
             fork(folder, name, rank, ranks, port, command, partial(note_rows, file)) for rank, file in enumerate(files)
         ]
         codes, _ = wait(pids)
+        import_as(folder / "modules")
         if any(codes):
             raise SystemExit(f"{name} failed: {codes}\n{(folder / f'{name}-0.log').read_text()[-2000:]}")
 

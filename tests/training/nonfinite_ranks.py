@@ -9,13 +9,11 @@ import json
 import sys
 from pathlib import Path
 
-import deepspeed
-
 from musician.errors import UserError
 from musician.model.network import gathered
 from musician.training.nonfinite import NonFinite
 from musician.training.strategy import ZeroStrategy
-from training.forked import run_ranks
+from training.forked import import_deepspeed, run_ranks
 from training.test_nonfinite import LAYER, Poison
 from training.toys import adapted, data, fit
 
@@ -46,7 +44,7 @@ def train(tunes, stage, policy):
 
 
 def main(tunes, out):
-    assert deepspeed, "imported before the ranks are forked"
+    import_deepspeed()
     data(tunes).setup()
     found = {}
     for stage, policy in CASES:

@@ -32,7 +32,7 @@ class Poison(Callback):
         if not self.active:
             return None
         if self.backward:
-            return output + torch.where(output == output, 0.0, 0.0) * 0 + _BadGradient.apply(output)
+            return output + _BadGradient.apply(output)
         return output * float("inf")
 
 
