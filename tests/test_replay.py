@@ -206,11 +206,9 @@ def two_ranks(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("run", "step", "start"), [("two", 5, 4), ("two", 6, 4), ("two", 4, 3), ("two_bare", 5, None)]
-)
+@pytest.mark.parametrize(("run", "step", "start"), [("two", 5, 4), ("two", 6, 4), ("two", 4, 3), ("two_bare", 5, None)])
 def test_a_step_of_several_processes_is_taken_again_by_one(two_ranks, run, step, start):
-    """From inside an epoch, from its end, from the start of the run: the whole global batch, with each rank's dropout."""
+    """From inside an epoch, its end, the start of the run: the whole global batch, with each rank's dropout."""
     found, said = replay(two_ranks, step, run=run)
     assert found["start"] == (start and f"{run}/checkpoints/step-{start:06d}")
     line = metrics(two_ranks, run)[step - 1]

@@ -90,7 +90,7 @@ def test_wandb_stops_the_worse_jobs_early(tmp_path):
     curves = {"good": [3.0, 2.5, 2.0], "fair": [3.0, 2.7, 2.6], "bad": [3.0, 3.0, 3.0], "young": [9.0, 9.0]}
     running = wandb_search.RunState.running
     runs = [
-        wandb_search.SweepRun(name=name, state=running, history=[{"val/loss": value} for value in values])
+        wandb_search.SweepRun(name=name, state=running, sampledHistory=[{"val/loss": value} for value in values])
         for name, values in curves.items()
     ]
     assert [run.name for run in wandb_search.stop_runs(content, runs)] == ["bad"], "a young one is left alone"

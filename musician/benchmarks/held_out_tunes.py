@@ -110,9 +110,8 @@ class HeldOutTunes:
                     on_progress(turn + 1, rounds)
         found = shard.gather(mine)
         nats, tokens, notes = (sum(column) for column in zip(*found, strict=True))
-        return TuneLikelihood(
-            self.name, nats, tokens, notes, len(found), ratio_stderr([(nats, tokens) for nats, tokens, _ in found]), time.perf_counter() - started
-        )
+        error = ratio_stderr([(each, length) for each, length, _ in found])
+        return TuneLikelihood(self.name, nats, tokens, notes, len(found), error, time.perf_counter() - started)
 
 
 def _read(network: nn.Module, tune: Rendered) -> tuple[float, int]:

@@ -29,7 +29,9 @@ def check_tasks(processes: int, environment: Mapping[str, str] = os.environ) -> 
     if per_node is None and tasks > 1:
         raise UserError(f"SLURM: --ntasks={tasks} leaves open how many tasks a node has; give {wanted}")
     if per_node is not None and int(per_node) != processes:
-        raise UserError(f"SLURM starts {per_node} tasks a node, this job has {processes} processes a node; give {wanted}")
+        raise UserError(
+            f"SLURM starts {per_node} tasks a node, this job has {processes} processes on one; give {wanted}"
+        )
     if processes > 1 and "SLURM_STEP_ID" not in environment:
         raise UserError("SLURM: the batch script itself is one process; start the ranks with srun python -m ...")
 

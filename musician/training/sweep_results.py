@@ -112,8 +112,8 @@ def swept_values(overrides: Mapping[Path, Sequence[str]]) -> dict[Path, dict[str
 def loss_score(summary: RunSummary, validation: ValidationRows) -> Score:
     """Return a job's validation loss with its 95 % interval."""
     value, half = summary.metrics[LOSS], validation.half_width
-    ends = (None, None) if math.isnan(half) else (value - half, value + half)
-    return Score(LOSS, value, *ends, len(validation.tokens))
+    low, high = (None, None) if math.isnan(half) else (value - half, value + half)
+    return Score(LOSS, value, low, high, len(validation.tokens))
 
 
 def headline(benchmark: str, records: Sequence[Record]) -> Score:

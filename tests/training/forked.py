@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import socket
 import time
+from contextlib import suppress
 from multiprocessing.connection import wait
 
 import torch
@@ -38,10 +39,8 @@ def run_ranks(count, function, *arguments, seconds=200):
     deadline, found = time.monotonic() + seconds, [None] * count
     for number, (question, _) in enumerate(ends):
         if wait([question], max(0.0, deadline - time.monotonic())):
-            try:
+            with suppress(EOFError):
                 found[number] = question.recv()
-            except EOFError:
-                pass
     for rank in ranks:
         rank.join(max(0.1, deadline - time.monotonic()))
         if rank.is_alive():

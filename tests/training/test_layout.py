@@ -113,12 +113,14 @@ def test_what_goes_on_is_said_in_one_line(runs):
 
 @pytest.mark.slow
 def test_a_loss_scale_is_carried_over(tunes, tmp_path):
-    """fp16 on the CPU, by the real engine: scale, its window and the skipped steps go on in one process and at stage 3."""
+    """fp16 on the CPU, by the real engine: scale, window and skipped steps go on in one process and at stage 3."""
     found = found_by("fp16_moved_ranks.py", tunes, tmp_path / "found.json")
     whole = found["whole"][0][0]
     assert whole["dtype"] == "torch.float16"
     scales = whole["scales"]
-    assert (scales[0], scales[2], scales[7], scales[11]) == (64, 32, 64, 128), "twice too large, then grown every fourth"
+    assert (scales[0], scales[2], scales[7], scales[11]) == (64, 32, 64, 128), (
+        "twice too large, then grown every fourth"
+    )
     assert whole["skipped_steps"] == [0, 1, *[2] * 10]
     for name in ("one", "stage 3"):
         ranks, codes = found[name]

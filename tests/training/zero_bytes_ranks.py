@@ -87,6 +87,7 @@ def state(optimizer, stage):
 
 def main(out):
     from deepspeed.accelerator import get_accelerator
+
     from training.forked import import_deepspeed, run_ranks
 
     import_deepspeed()
