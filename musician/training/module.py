@@ -150,6 +150,7 @@ class CausalLMModule(lightning.LightningModule):
         DeepSpeed keeps one copy of what Lightning saves, that of rank 0, and each rank has drawn differently.
         """
         checkpoint["nonfinite_skipped"] = self.nonfinite.skipped
+        checkpoint["nonfinite_skipped_steps"] = self.nonfinite.skipped_steps
         checkpoint["random_states"] = exchange_objects(random_state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -159,6 +160,7 @@ class CausalLMModule(lightning.LightningModule):
         """
         recount_batches(checkpoint, self.trainer.accumulate_grad_batches)
         self.nonfinite.skipped = checkpoint.get("nonfinite_skipped", 0)
+        self.nonfinite.skipped_steps = checkpoint.get("nonfinite_skipped_steps", 0)
         states = checkpoint.get("random_states") or [None]
         self._random_state = states[self.global_rank % len(states)]
 

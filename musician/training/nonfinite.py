@@ -41,6 +41,8 @@ class NonFinite:
         self.limit = limit
         #: Micro-batches left out so far, over all ranks.
         self.skipped = 0
+        #: Steps left out so far for a bad gradient.
+        self.skipped_steps = 0
         #: Whether the step that is being gathered will be left out.
         self.leaves_out_step = False
         self.gradients = GradientWatch()
@@ -81,6 +83,7 @@ class NonFinite:
         DeepSpeed has taken the gradients already, and by itself steps over what is not finite.
         """
         if self.leaves_out_step:
+            self.skipped_steps += 1
             for parameter in module.parameters():
                 parameter.grad = None
 

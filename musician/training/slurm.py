@@ -21,10 +21,10 @@ def check_tasks(processes: int, environment: Mapping[str, str] = os.environ) -> 
     Raises:
         UserError: naming the option of sbatch that fits.
     """
-    tasks = int(environment.get("SLURM_NTASKS") or 1)
-    per_node = environment.get("SLURM_NTASKS_PER_NODE")
-    if "SLURM_NTASKS" not in environment or environment.get("SLURM_JOB_NAME") in _BY_HAND:
+    by_hand = environment.get("SLURM_JOB_NAME") in _BY_HAND or "TORCHELASTIC_RUN_ID" in environment
+    if "SLURM_NTASKS" not in environment or by_hand:
         return
+    tasks, per_node = int(environment["SLURM_NTASKS"]), environment.get("SLURM_NTASKS_PER_NODE")
     wanted = f"--ntasks-per-node={processes}"
     if per_node is None and tasks > 1:
         raise UserError(f"SLURM: --ntasks={tasks} leaves open how many tasks a node has; give {wanted}")

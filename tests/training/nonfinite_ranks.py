@@ -39,7 +39,12 @@ def train(tunes, stage, policy):
         return {"error": str(error)}
     with gathered(list(done.module.parameters())):
         weights = {name: weight.flatten().tolist() for name, weight in done.weights().items()}
-    found = {"weights": weights, "rates": done.log.column("train/lr"), "steps": done.trainer.global_step}
+    found = {
+        "weights": weights,
+        "rates": done.log.column("train/lr"),
+        "skipped": done.log.column("train/skipped_steps"),
+        "steps": done.trainer.global_step,
+    }
     return found | {"error": None, "left_out": nonfinite.skipped, "said": said.getvalue()}
 
 

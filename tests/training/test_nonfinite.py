@@ -151,6 +151,7 @@ def test_zero_leaves_the_same_step_out_as_one_process(ranks, tunes, stage):
     alone = run(tunes, None, Poison(LAYER, 7, backward=True), "skip")
     for found in ranks[f"{stage} skip"]["ranks"]:
         assert (found["error"], found["steps"], found["left_out"]) == (None, alone.trainer.global_step, 1)
+        assert found["skipped"] == alone.log.column("train/skipped_steps") == [0, *[1] * (found["steps"] - 1)]
         assert found["rates"] == pytest.approx(alone.log.column("train/lr"), rel=1e-6)
         for name, weight in alone.weights().items():
             assert found["weights"][name] == pytest.approx(weight.flatten().tolist(), rel=1e-4, abs=1e-6), name

@@ -10,7 +10,9 @@ BATCH = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "job.sh", "SLURM_NTASKS": "2", "
 TASK = {**BATCH, "SLURM_STEP_ID": "0", "SLURM_PROCID": "1"}
 
 
-@pytest.mark.parametrize("environment", [{}, TASK, {**BATCH, "SLURM_JOB_NAME": "interactive"}])
+@pytest.mark.parametrize(
+    "environment", [{}, TASK, {**BATCH, "SLURM_JOB_NAME": "interactive"}, {**BATCH, "TORCHELASTIC_RUN_ID": "torchrun"}]
+)
 def test_tasks_that_are_the_ranks_pass(environment):
     check_tasks(2, environment)
 

@@ -1,6 +1,8 @@
 """A training run in this process, in a second; and the real command in its own."""
 
 import csv
+import json
+import os
 import random
 import subprocess
 import sys
@@ -219,6 +221,19 @@ class CommandLine:
         code, output = self._done[key]
         assert (code == 0) is ok, output[-3000:]
         return self.folder / name, output
+
+
+def run_jobs(folder, jobs, timeout=800):
+    """Run jobs, as (name, ranks, overrides), in `folder/NAME` one after another; see forked_jobs.py."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("forked_jobs.py")), str(folder), json.dumps(jobs)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def column(run, key):
