@@ -105,11 +105,10 @@ class CausalLMModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Note nats and supervised tokens of each row, with its place among all rows."""
-        hidden, head = hidden_states(self.network, batch["input_ids"], batch["position_ids"]), output_head(self.network)
         supervised = (batch["labels"][:, 1:] != IGNORED).sum(1).tolist()
         first = (batch_idx * self.trainer.world_size + self.global_rank) * len(supervised)
-        pairs = zip(hidden.split(1), batch["labels"].split(1), strict=True)
-        nats = torch.stack([summed_nll(states, labels, head) for states, labels in pairs]).tolist()
+        rows = zip(*(batch[name].split(1) for name in ("input_ids", "labels", "position_ids")), strict=True)
+        nats = torch.stack([self._nll(*row) for row in rows]).tolist()
         self._validated += zip(range(first, first + len(nats)), nats, supervised, strict=True)
 
     def on_validation_epoch_end(self) -> None:
