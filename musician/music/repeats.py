@@ -1,4 +1,4 @@
-"""In which order a tune's bars sound: repeats, endings and the order of parts written out."""
+"""In which order a tune's bars sound: repeats, endings, da capo and the order of parts written out."""
 
 import re
 from collections.abc import Sequence
@@ -23,8 +23,10 @@ class PlayingOrder(NamedTuple):
 def playing_order(tune: Tune) -> dict[str, PlayingOrder]:
     """Return each voice's bars as they sound: repeats and endings taken, parts in the order of the header's `P:`.
 
-    A repeat goes back to the last `|:`, `::`, or the end of the last repeated section, else to the start; da capo
-    and segno are not followed.
+    A repeat goes back to the last `|:`, `::`, or the end of the last repeated section, else to the start. `!D.C.!` goes
+    back to the start and `!D.S.!` to the `!segno!`; from there each section is played once, with its last ending, up to
+    the bar with `!fine!` or the one that sent it back. Where the parts have an order these signs are not followed, and
+    codas never.
     """
     return {voice: _arranged(bars, tune.field("P")) for voice, bars in tune.voices.items()}
 
@@ -42,7 +44,7 @@ def _arranged(bars: Sequence[Bar], order: str) -> PlayingOrder:
     letters = _parts_in_order(order)
     labels = {bar.part for bar in bars}
     if not letters or not labels & set(letters):
-        return _cut(_expanded(bars))
+        return _cut(_navigated(bars))
     found: list[Bar] = list(_expanded([bar for bar in bars if not bar.part]))
     sections = {label: _expanded([bar for bar in bars if bar.part == label]) for label in labels if label}
     for letter in letters:
@@ -74,6 +76,31 @@ def _parts_in_order(order: str) -> str:
             last = sign
             stack[-1] = (stack[-1] + sign)[:MOST_BARS]
     return "".join(stack)[:MOST_BARS]
+
+
+def _navigated(bars: Sequence[Bar]) -> list[Bar]:
+    """Write out repeats, and after the first `D.C.` or `D.S.` what follows from it."""
+    back = next((place for place, bar in enumerate(bars) if {"D.C.", "D.S."} & set(bar.jumps)), None)
+    if back is None:
+        return _expanded(bars)
+    signs = (place for place, bar in enumerate(bars) if "segno" in bar.jumps)
+    start = next(signs, 0) if "D.S." in bars[back].jumps else 0
+    fine = next((place for place in range(start, back) if "fine" in bars[place].jumps), back)
+    return _expanded(bars[: back + 1]) + _once(bars[start : fine + 1])
+
+
+def _once(bars: Sequence[Bar]) -> list[Bar]:
+    """Take each section once, of its endings the last."""
+    found: list[Bar] = []
+    place = 0
+    while place < len(bars):
+        stop = _ending_stop(bars, place)
+        if bars[place].ending and stop < len(bars) and bars[stop].ending:
+            place = stop
+            continue
+        found.append(bars[place])
+        place += 1
+    return found
 
 
 def _expanded(bars: Sequence[Bar]) -> list[Bar]:

@@ -9,6 +9,7 @@ import mido
 import pytest
 
 from musician.music.corpus import CorpusTune
+from musician.page.limits import Limits
 from musician.page.originality import KnownTunes
 
 from .browsing import PITCHES, TUNE, ask, notes, until, visiting, wait_for_notes, writer
@@ -259,7 +260,7 @@ def test_history_is_kept_in_the_browser_and_can_be_cleared(waltz):
 
 def test_a_place_in_the_queue_is_shown(browser):
     busy = writer(held=True)
-    with serving(busy) as client, client.stream("POST", "/api/generate", json=ASK) as first:
+    with serving(busy, limits=Limits(writing=1)) as client, client.stream("POST", "/api/generate", json=ASK) as first:
         told = events(first)
         wait_for(lambda: busy.begun)
         with visiting(browser, client) as page:
@@ -328,7 +329,7 @@ def test_a_duel_of_words_can_be_voted_on_too(browser, tmp_path, size):
 
 def test_stopping_a_duel_frees_both_models(browser, tmp_path):
     models = [Scripted(TUNE, "A B c |\n", until_stopped=True, name=name) for name in ("first", "second")]
-    with serving(*models, votes=tmp_path / "votes.jsonl", workers=2) as client, visiting(browser, client) as page:
+    with serving(*models, votes=tmp_path / "votes.jsonl") as client, visiting(browser, client) as page:
         page.check("#duel")
         page.fill("#prompt", "Write for ever.")
         page.keyboard.press("Enter")

@@ -224,9 +224,10 @@ export class Stage {
   }
 
   async file(kind) {
-    if (kind === "abc") return new Blob([this.abc], { type: "text/vnd.abc" });
+    if (kind === "abc" && !this.transpose) return new Blob([this.abc], { type: "text/vnd.abc" });
     if (kind === "svg") return new Blob([this.score.svg()], { type: "image/svg+xml" });
-    const asked = { abc: withoutDirectives(this.abc), transpose: this.transpose, tempo: this.player.quarters };
+    const asked = { abc: kind === "abc" ? this.abc : withoutDirectives(this.abc), transpose: this.transpose };
+    if (kind !== "abc") asked.tempo = this.player.quarters;
     if (kind === "wav") asked.instrument = INSTRUMENTS[this.player.program];
     return api.file(kind, asked);
   }
