@@ -1,4 +1,5 @@
 // The conversation on the page: what was asked, what was answered, tunes as cards.
+import { pace } from "./answers.js";
 import { icon, make } from "./dom.js";
 import { facts, split, title } from "./tunes.js";
 
@@ -53,17 +54,11 @@ export class Chat {
   foot(place, message) {
     place.querySelector(".foot")?.remove();
     const { tokens, seconds, seed, reason } = message.told;
-    const rate = tokens && seconds ? `${tokens} tokens in ${seconds.toFixed(1)} s` : "";
+    const rate = tokens && seconds ? pace(tokens, seconds) : "";
     const facts = [REASONS[reason], rate, seed === undefined ? "" : `seed ${seed}`].filter(Boolean).join(" · ");
     const again = make("button", { type: "button", className: "plain again" }, icon("again"), "Again");
     again.addEventListener("click", () => this.on.again());
     place.append(make("div", { className: "foot" }, make("span", {}, facts), again));
-  }
-
-  /** A line of the page's own. */
-  note(text) {
-    this.list.append(make("li", { className: "message note" }, make("p", {}, text)));
-    this.toEnd();
   }
 
   atEnd() {

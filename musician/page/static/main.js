@@ -228,16 +228,13 @@ class Page {
     const ended = await duel(question, this.stage, signal, on);
     for (const side of ["a", "b"]) places[side].remove();
     if (!ended) return this.composer.status("Stopped; the duel does not count.");
-    const { chosen, names, answers } = ended;
-    this.chat.note(`A was ${names.a}, B was ${names.b}. Your vote is kept by the server.`);
+    const { chosen, names } = ended;
+    const told = `Your vote is counted. A was ${names.a}, B was ${names.b}.`;
     if (chosen) {
       this.messages.push(chosen);
       this.chat.add(chosen);
-    } else {
-      answers.forEach((message) => this.chat.add(message));
-      this.chat.note("Neither goes on; the question is yours again.");
     }
-    return this.composer.status("Your vote is counted.");
+    return this.composer.status(told);
   }
 }
 

@@ -3,7 +3,7 @@ import * as api from "./api.js";
 import { after, byId, icon, save } from "./dom.js";
 import { Panels } from "./panels.js";
 import { Player } from "./player.js";
-import { Score } from "./score.js";
+import { drawEmpty, Score } from "./score.js";
 import { link } from "./share.js";
 import { title, withoutDirectives } from "./tunes.js";
 
@@ -34,6 +34,7 @@ export class Stage {
       go: ({ start, end }) => this.select(start, end),
     });
     this.listen();
+    drawEmpty(document.querySelector("#empty .staff"));
   }
 
   get score() {
