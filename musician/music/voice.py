@@ -182,7 +182,8 @@ class Voice:
         notes = tuple(chain.from_iterable(layer for layer, _ in laid))
         duration = max(time for _, time in laid)
         ends = (self.opening, barline, self.ending, self.meter, self.key, self.unit)
-        times = {id(layer): list(accumulate((each.time for each in layer), initial=ZERO)) for layer in self._layers}
+        asked = self._layers if self._graces or self._tempos else ()
+        times = {id(layer): list(accumulate((each.time for each in layer), initial=ZERO)) for layer in asked}
         graces = [_note(each, each.duration, times[id(at)][count], each.tie, False) for at, count, each in self._graces]
         tempos = [(times[id(at)][count], tempo) for at, count, tempo in self._tempos]
         span, jumps = self.span or (0, 0), tuple(self.jumps)

@@ -30,7 +30,8 @@ def test_the_page_and_its_setup(page):
     }
     assert found["limits"] == {"max_new_tokens": 2048, "max_prompt_chars": 20_000, "max_abc_chars": 20_000}
     assert (found["constraint"], found["duel"], found["originality"]) == (True, False, False)
-    assert {example["family"] for example in found["examples"]} >= {"Write", "Continue", "Harmonise", "Change", "Check"}
+    families = ["Write", "Continue", "Harmonise", "Change", "Check", "Describe", "Theory"]
+    assert list(dict.fromkeys(example["family"] for example in found["examples"])) == families
 
 
 def test_an_answer_is_what_the_model_streams(page, tiny_writer):
@@ -216,6 +217,20 @@ def test_the_end_of_the_server_sends_those_away_who_wait():
             assert "ending" in next(seen)[1]["error"]
         assert page.post("/api/generate", json=ASK).status_code == 503
         assert list(events(first))[-1][1]["reason"] == "stopped"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_health_says_when_nobody_writes_any_more():
+    class Fatal(Scripted):
+        def cancel(self, handle):
+            raise SystemExit  # what no handler catches ends the thread
+
+    with serving(Fatal("x", until_stopped=True)) as page:
+        assert page.get("/healthz").json() == {"status": "ok"}
+        with page.stream("POST", "/api/generate", json=ASK) as response:
+            next(events(response))
+        wait_for(lambda: not page.service.queue.alive)
+        assert page.get("/healthz").status_code == 503
 
 
 def test_the_default_settings_are_the_first_preset():

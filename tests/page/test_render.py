@@ -147,6 +147,13 @@ def test_a_midi_file_has_the_notes(page):
     assert played == [pitch + 2 for pitch in (74, 78, 81, 78, 74, 76, 74)] * 2
 
 
+def test_the_text_can_be_had_transposed(page):
+    response = page.post("/api/abc", json={"abc": JIG, "transpose": 3})
+    assert response.headers["content-disposition"] == 'attachment; filename="tune.abc"'
+    assert response.text == JIG.replace("K:D", "K:F").replace("d2f afd|e3 d3", "f2a c'af|g3 f3").rstrip("\n")
+    assert page.post("/api/abc", json={"abc": JIG, "tempo": 3}).status_code == 422
+
+
 def test_musicxml_is_read_by_music21(page):
     converter = pytest.importorskip("music21.converter")
     response = page.post("/api/musicxml", json={"abc": JIG})
