@@ -74,7 +74,7 @@ export class Score {
       ariaLabel: `Score: ${title(this.abc)}. ${facts(this.abc)}`,
       foregroundColor: "currentColor",
       selectionColor: "currentColor",
-      format: FONTS,
+      format: { ...FONTS, stretchlast: 0.5 },
       paddingtop: 8, paddingbottom: 8, paddingleft: 1, paddingright: 2,
       staffwidth: width - 3,
       visualTranspose: this.transpose,
