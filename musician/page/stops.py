@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class StopText:
-    """Passes a text on up to the first of the stops, which is left out.
+    """Passes a text on up to the first of the stops that is whole, which is left out.
 
     Args:
         stops: texts that end it, none of them empty.
@@ -25,7 +25,9 @@ class StopText:
         if self.ended:
             return ""
         text = self._held + piece
-        place = min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=-1)
+        # The first to be whole: so it does not matter how the text is cut into pieces.
+        found = ((at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0)
+        _, place = min(found, default=(0, -1))
         self.ended = place >= 0
         cut = place if self.ended else len(text) - self._doubtful(text)
         self._held = "" if self.ended else text[cut:]

@@ -52,6 +52,11 @@ def test_da_capo_and_dal_segno_play_each_section_once(body: str, order: str) -> 
     assert played(body) == order
 
 
+def test_every_voice_goes_back_where_one_is_told_to() -> None:
+    orders = playing_order(tune("V:1\nA|B!fine!|c!D.C.!|\nV:2\nC|D|E|"))
+    assert ["".join(bar.text[0] for bar in order.bars) for order in orders.values()] == ["ABcAB", "CDECD"]
+
+
 def test_parts_come_in_the_order_of_the_header() -> None:
     assert played("P:A\nA|\nP:B\nB|", "P:A(BA)2\n") == "ABABA"
 
