@@ -19,11 +19,12 @@ K:D
 """
 #: One with which every rule below finds something to ask about the tune.
 _SEED = 2
-#: Name of the rule that makes the prompt: family and title shown.
+#: Name of the rule that makes the prompt (`free`: none does): family and title shown.
 _SHOWN = {
     "text_to_abc": ("Write", "From a description"),
     "terms_to_tune": ("Write", "Of a given form"),
     "chords_to_tune": ("Write", "Over chords"),
+    "free": ("Write", "In your own words"),
     "continuation": ("Continue", "Go on from the first bars"),
     "variation": ("Continue", "A variation"),
     "harmonised": ("Harmonise", "Chords for a melody"),
@@ -41,10 +42,5 @@ _SHOWN = {
 def examples() -> list[dict[str, str]]:
     """Return family, title and prompt of each example."""
     made = {task.name: task.prompt for task in make_tasks(_TUNE, _SEED)}
-    free = {
-        "family": "Write",
-        "title": "In your own words",
-        "prompt": "Write a jig in D major with two repeated parts.",
-    }
-    found = [{"family": family, "title": title, "prompt": made[name]} for name, (family, title) in _SHOWN.items()]
-    return [free, *found]
+    made["free"] = "Write a jig in D major with two repeated parts."
+    return [{"family": family, "title": title, "prompt": made[name]} for name, (family, title) in _SHOWN.items()]

@@ -120,7 +120,7 @@ def test_screen_readers_are_told(browser):
         ask(page)
         label = page.get_attribute("#sheet-a svg", "aria-label")
         assert label == "Score: Test Waltz. Am · 3/4"
-        assert page.get_by_role("status").first.inner_text().startswith("Done: ")
+        assert page.get_by_role("status").first.inner_text() == "Done."
         assert page.get_by_role("button", name="Play").is_visible()
         assert page.get_by_role("tab", name="Check").is_visible()
         assert notes(page) == 19

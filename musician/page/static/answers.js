@@ -48,11 +48,5 @@ function paced(action) {
   return { soon: () => { due ||= setTimeout(run, Math.max(40, 3 * cost)); }, never: () => clearTimeout(due) };
 }
 
-/** How much was written in what time. */
-export const pace = (tokens, seconds) => `${tokens} ${tokens === 1 ? "token" : "tokens"} in ${seconds.toFixed(1)} s`;
-
-/** What to say when an answer has ended. */
-export function ending({ tokens, seconds, reason }) {
-  if (reason === "stopped") return "Stopped.";
-  return tokens && seconds ? `Done: ${pace(tokens, seconds)}.` : "Done.";
-}
+/** What to say when an answer has ended; how much and how fast stands below the answer. */
+export const ending = ({ reason }) => (reason === "stopped" ? "Stopped." : "Done.");

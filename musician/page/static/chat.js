@@ -1,5 +1,4 @@
 // The conversation on the page: what was asked, what was answered, tunes as cards.
-import { pace } from "./answers.js";
 import { icon, make } from "./dom.js";
 import { facts, split, title } from "./tunes.js";
 
@@ -54,7 +53,7 @@ export class Chat {
   foot(place, message) {
     place.querySelector(".foot")?.remove();
     const { tokens, seconds, seed, reason } = message.told;
-    const rate = tokens && seconds ? pace(tokens, seconds) : "";
+    const rate = tokens && seconds ? `${tokens} ${tokens === 1 ? "token" : "tokens"} in ${seconds.toFixed(1)} s` : "";
     const facts = [REASONS[reason], rate, seed === undefined ? "" : `seed ${seed}`].filter(Boolean).join(" · ");
     const again = make("button", { type: "button", className: "plain again" }, icon("again"), "Again");
     again.addEventListener("click", () => this.on.again());
