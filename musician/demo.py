@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,18 @@ if TYPE_CHECKING:
     from musician.page.writer import ModelWriter
 
 
+#: oneDNN keeps a kernel for every number of tokens that a layer took at once, 1024 of them unless told otherwise: a
+#: server whose steps are all of different sizes would grow by a hundred megabytes.
+_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
+
+
 @door("demo")
 def main(cfg: DictConfig) -> None:
     """Open the models, listen, serve until told to end."""
     from musician.errors import UserError
 
+    for name, capacity in _KERNELS.items():
+        os.environ.setdefault(name, capacity)  # read by torch when it is first used
     try:
         from musician.page import serve
         from musician.page.app import create_app
@@ -36,14 +44,21 @@ def main(cfg: DictConfig) -> None:
     model = cfg.model
     known = None if cfg.tunes is None else known_tunes(cfg.tunes)
     paths = [model.path] if cfg.rival is None else [model.path, cfg.rival]
-    names = [Path(path).name or path for path in paths]
-    names = names if len(set(names)) == len(names) else [f"{path} ({place})" for place, path in enumerate(paths)]
-    writers = [_writer(name, path, model) for name, path in zip(names, paths, strict=True)]
+    writers = [_writer(name, path, model) for name, path in zip(_names(paths), paths, strict=True)]
     service = Service(writers, _presets(), limits, Path(cfg.votes), known=known)
     app = create_app(service, {*cfg.hosts, cfg.host}, cfg.password)
     where = f"[{cfg.host}]" if ":" in cfg.host else cfg.host
     print(f"page: http://{where}:{listening.getsockname()[1]}", flush=True)
     serve.run(app, service, listening)
+
+
+def _names(paths: list[str]) -> list[str]:
+    """What the page calls its models: the last folder's name, above `merged`; the paths where these are the same."""
+    folders = [Path(path) for path in paths]
+    names = [(folder.parent if folder.name == "merged" else folder).name for folder in folders]
+    if all(names) and len(set(names)) == len(names):
+        return names
+    return [f"{path} ({place})" for place, path in enumerate(paths, 1)] if len(paths) > 1 else paths
 
 
 def _writer(name: str, path: str, model: Any) -> ModelWriter:

@@ -30,12 +30,14 @@ class Event:
         handle: which answer.
         tokens: its next ids, without the end-of-sequence token.
         end: None while it goes on; `stop` after the end-of-sequence token, `length` after `max_new_tokens` or at the
-            end of the network's positions.
+            end of the network's positions, `failed` where `error` says why.
+        error: of this answer alone.
     """
 
     handle: int
     tokens: tuple[int, ...]
     end: str | None
+    error: Exception | None = None
 
 
 class Decoder:
@@ -84,13 +86,22 @@ class Decoder:
         self._waiting = deque(row for row in self._waiting if row.handle != handle)
 
     def step(self) -> list[Event]:
-        """Write at least one more token of every answer that is being written."""
+        """Write at least one more token of every answer under way; one that fails ends, the others go on."""
         self._admit()
         rows = self._active
-        scores = self._forward([row.chunk() for row in rows]) if rows else []
-        events = [row.take(found) for row, found in zip(rows, scores, strict=True)]
+        events = self._events(rows) if rows else []
         self._active = [row for row, event in zip(rows, events, strict=True) if event.end is None]
         return events
+
+    def _events(self, rows: list[_Row]) -> list[Event]:
+        try:
+            scores = self._forward([row.chunk() for row in rows])
+        except Exception as error:
+            if len(rows) == 1:
+                return [Event(rows[0].handle, (), "failed", error)]
+            # A pass can be made again: each alone tells whose fault it was.
+            return [event for row in rows for event in self._events([row])]
+        return [_taken(row, found) for row, found in zip(rows, scores, strict=True)]
 
     def _admit(self) -> None:
         room = _PROMPT_TOKENS
@@ -100,6 +111,13 @@ class Decoder:
                 return
             room -= needed
             self._active.append(self._waiting.popleft())
+
+
+def _taken(row: _Row, scores: Tensor) -> Event:
+    try:
+        return row.take(scores)
+    except Exception as error:
+        return Event(row.handle, (), "failed", error)
 
 
 def complete(
@@ -120,6 +138,8 @@ def complete(
     written: dict[int, list[int]] = {decoder.submit(ids, sampling, constraint): [] for ids, sampling in prompts}
     while not decoder.idle:
         for event in decoder.step():
+            if event.error:
+                raise event.error
             written[event.handle] += event.tokens
             if event.end:
                 yield event.handle, written.pop(event.handle)

@@ -42,6 +42,8 @@ class ModuleForward:
     def _scores(self, chunk: Chunk) -> Tensor:
         ids = torch.tensor([list(chunk.ids)], device=self.device)
         places = torch.arange(chunk.start, chunk.start + len(chunk.ids), device=self.device)[None]
+        if chunk.cache.get_seq_length() > chunk.start:
+            chunk.cache.crop(chunk.start)  # a pass that failed is made again
         hidden = cached_hidden_states(self.network, ids, places, chunk.cache)
         return self.head(hidden[0, -chunk.scored :]).float()
 

@@ -82,4 +82,6 @@ def tokens(
     decoder.submit(prompt, sampling, constraint)
     while not decoder.idle:
         for event in decoder.step():
+            if event.error:
+                raise event.error
             yield from event.tokens

@@ -8,12 +8,15 @@ from musician.music.elements import Bar, Element
 from musician.music.key import Key, parse_key
 from musician.music.lexer import BODY_FIELD, IN_CHORD, NOTE_PARTS, TOKEN, code_end, multiple
 from musician.music.meter import Meter, parse_meter, parse_unit
+from musician.music.tempo import parse_tempo
 from musician.music.voice import SEMITONES, Head, Voice, octave_shift
 
 __all__ = ["BODY_FIELD", "NOTE_PARTS", "SEMITONES", "Bar", "BodyReader"]
 
 _PROPAGATE = re.compile(r"\s*propagate-accidentals\s+(not|octave|pitch)\b")
 _GRACES = re.compile(r"\{[^{}|]{0,200}\}")
+_JUMPS = {"segno": "segno", "fine": "fine"}
+_JUMPS |= dict.fromkeys(("d.c.", "dacapo", "d.c.alfine"), "D.C.") | dict.fromkeys(("d.s.", "d.s.alfine"), "D.S.")
 _MOST_VOICES = 256
 """Further names are read as the last voice, so that no text costs unbounded memory for its voices' states."""
 
@@ -114,6 +117,10 @@ class BodyReader:
             voice.octave = octave_shift(value) or voice.octave
         elif name == "M":
             voice.meter = parse_meter(value)
+        elif name == "Q":
+            tempo = parse_tempo(value, voice.meter)
+            if tempo:
+                voice.change_tempo(tempo)
         elif name == "L":
             voice.unit = parse_unit(value) or voice.unit
         elif name == "P":
@@ -218,6 +225,9 @@ class BodyReader:
 
     def _decoration(self, found: re.Match[str]) -> None:
         self._keep("decoration", found)
+        jump = _JUMPS.get(found[0].strip("!+").lower())
+        if jump:
+            self._voice.jumps.append(jump)
 
     def _unread(self, found: re.Match[str]) -> None:
         self._keep("unread", found)

@@ -1,4 +1,4 @@
-"""In which order a tune's bars sound: repeats, endings and the order of parts written out."""
+"""In which order a tune's bars sound: repeats, endings, da capo and the order of parts written out."""
 
 import re
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ MOST_BARS = 20_000
 _ORDER = re.compile(r"[A-Z]|[0-9]+|[()]", re.ASCII)
 _NUMBERS = re.compile(r"([0-9]+)(?:-([0-9]+))?", re.ASCII)
 _MOST_TIMES = 16
+_BACK = frozenset(("D.C.", "D.S."))
 
 
 class PlayingOrder(NamedTuple):
@@ -23,10 +24,15 @@ class PlayingOrder(NamedTuple):
 def playing_order(tune: Tune) -> dict[str, PlayingOrder]:
     """Return each voice's bars as they sound: repeats and endings taken, parts in the order of the header's `P:`.
 
-    A repeat goes back to the last `|:`, `::`, or the end of the last repeated section, else to the start; da capo
-    and segno are not followed.
+    A repeat goes back to the last `|:`, `::`, or the end of the last repeated section, else to the start. `!D.C.!` goes
+    back to the start and `!D.S.!` to the `!segno!`; from there each section is played once, with its last ending, up to
+    the bar with `!fine!` or the one that sent it back; a voice without such signs goes by those of another. Where the
+    parts have an order these signs are not followed, and codas never.
     """
-    return {voice: _arranged(bars, tune.field("P")) for voice, bars in tune.voices.items()}
+    voices = tune.voices
+    leader = next((bars for bars in voices.values() if any(_BACK & set(bar.jumps) for bar in bars)), ())
+    signs = [frozenset(bar.jumps) for bar in leader]
+    return {voice: _arranged(bars, tune.field("P"), signs) for voice, bars in voices.items()}
 
 
 def endings(text: str) -> frozenset[int]:
@@ -38,11 +44,12 @@ def endings(text: str) -> frozenset[int]:
     return frozenset(found)
 
 
-def _arranged(bars: Sequence[Bar], order: str) -> PlayingOrder:
+def _arranged(bars: Sequence[Bar], order: str, signs: Sequence[frozenset[str]]) -> PlayingOrder:
+    """Put bars in order; `signs` are those of each bar's number."""
     letters = _parts_in_order(order)
     labels = {bar.part for bar in bars}
     if not letters or not labels & set(letters):
-        return _cut(_expanded(bars))
+        return _cut(_navigated(bars, signs))
     found: list[Bar] = list(_expanded([bar for bar in bars if not bar.part]))
     sections = {label: _expanded([bar for bar in bars if bar.part == label]) for label in labels if label}
     for letter in letters:
@@ -74,6 +81,31 @@ def _parts_in_order(order: str) -> str:
             last = sign
             stack[-1] = (stack[-1] + sign)[:MOST_BARS]
     return "".join(stack)[:MOST_BARS]
+
+
+def _navigated(bars: Sequence[Bar], signs: Sequence[frozenset[str]]) -> list[Bar]:
+    """Write out repeats, and after the first `D.C.` or `D.S.` what follows from it."""
+    back = next((place for place, found in enumerate(signs) if _BACK & found), None)
+    if back is None:
+        return _expanded(bars)
+    marked = (place for place, found in enumerate(signs) if "segno" in found)
+    start = next(marked, 0) if "D.S." in signs[back] else 0
+    fine = next((place for place in range(start, back) if "fine" in signs[place]), back)
+    return _expanded(bars[: back + 1]) + _once(bars[start : fine + 1])
+
+
+def _once(bars: Sequence[Bar]) -> list[Bar]:
+    """Take each section once, of its endings the last."""
+    found: list[Bar] = []
+    place = 0
+    while place < len(bars):
+        stop = _ending_stop(bars, place)
+        if bars[place].ending and stop < len(bars) and bars[stop].ending:
+            place = stop
+            continue
+        found.append(bars[place])
+        place += 1
+    return found
 
 
 def _expanded(bars: Sequence[Bar]) -> list[Bar]:

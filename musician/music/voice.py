@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 from musician.music.elements import ZERO, Bar, Note
@@ -53,6 +53,7 @@ class Voice:
         self.name, self.key, self.meter, self.unit, self.propagate = name, key, meter, unit, propagate
         self.octave = 0
         self.part = self.opening = self.ending = ""
+        self.jumps: list[str] = []
         self.in_grace = False
         self.ties: dict[int, tuple[int | None, int]] = {}
         self._tuplet, self._tuplet_left = _ONE, 0
@@ -65,7 +66,8 @@ class Voice:
         self.span: tuple[int, int] | None = None
         self._events: list[_Event] = []
         self._layers: list[list[_Event]] = [self._events]
-        self._graces: list[Note] = []
+        self._graces: list[tuple[list[_Event], int, Head]] = []
+        self._tempos: list[tuple[list[_Event], int, Fraction]] = []
 
     @property
     def begun(self) -> bool:
@@ -114,7 +116,11 @@ class Voice:
 
     def add_grace(self, head: Head) -> None:
         """Put a grace note into the bar; it takes no time."""
-        self._graces.append(_note(head, head.duration, ZERO, head.tie, False))
+        self._graces.append((self._events, len(self._events), head))
+
+    def change_tempo(self, quarters_a_minute: Fraction) -> None:
+        """Note a tempo that holds from here on."""
+        self._tempos.append((self._events, len(self._events), quarters_a_minute))
 
     def overlay(self) -> None:
         """Go back to the start of the bar (`&`): what follows sounds with what stands there."""
@@ -161,11 +167,13 @@ class Voice:
         bar = None
         if any(self._layers):
             bar = self._bar(barline)
-            self.opening, self.ending = barline, ending
+            self.opening, self.ending, self.jumps = barline, ending, []
         else:
             self.opening = (self.opening + barline)[-_LONGEST_OPENING:]
             self.ending = ending or self.ending
+        tempos = [] if bar else self._tempos
         self._clear()
+        self._tempos += [(self._events, 0, tempo) for _, _, tempo in tempos]
         return bar
 
     def _bar(self, barline: str) -> Bar:
@@ -174,7 +182,12 @@ class Voice:
         notes = tuple(chain.from_iterable(layer for layer, _ in laid))
         duration = max(time for _, time in laid)
         ends = (self.opening, barline, self.ending, self.meter, self.key, self.unit)
-        return Bar(text, notes, duration, *ends, self.name, self.part, tuple(self._graces), *(self.span or (0, 0)))
+        asked = self._layers if self._graces or self._tempos else ()
+        times = {id(layer): list(accumulate((each.time for each in layer), initial=ZERO)) for layer in asked}
+        graces = [_note(each, each.duration, times[id(at)][count], each.tie, False) for at, count, each in self._graces]
+        tempos = [(times[id(at)][count], tempo) for at, count, tempo in self._tempos]
+        span, jumps = self.span or (0, 0), tuple(self.jumps)
+        return Bar(text, notes, duration, *ends, self.name, self.part, tuple(graces), *span, jumps, tuple(tempos))
 
 
 def _laid_out(events: Sequence[_Event], overlaid: bool) -> tuple[list[Note], Fraction]:

@@ -13,7 +13,7 @@ import musician
 from musician.page.asking import MOST_TURNS, Question, Turn, conversation, sampling, wishes
 from musician.page.duels import DuelConflict, Side
 from musician.page.examples import examples
-from musician.page.queue import Ask, Job
+from musician.page.job import Ask, Job
 from musician.page.service import Service, service
 from musician.page.streaming import EventStream, event_text
 

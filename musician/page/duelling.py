@@ -7,7 +7,7 @@ from fastapi import APIRouter, HTTPException
 from musician.page.asking import Body, Question
 from musician.page.chat import Here, asked
 from musician.page.duels import Choice, DuelConflict
-from musician.page.queue import Ask
+from musician.page.job import Ask
 
 router = APIRouter(prefix="/api/duels")
 

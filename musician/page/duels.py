@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any, Literal
 
 from musician.errors import UserError
-from musician.page.queue import Ask
+from musician.page.job import Ask
 from musician.page.writer import Writer
 
 Side = Literal["a", "b"]

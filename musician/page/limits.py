@@ -16,7 +16,8 @@ class Limits:
         max_prompt_chars: of one conversation.
         max_abc_chars: of a tune to check, sound or convert.
         max_body_bytes: of a request.
-        waiting: requests that may wait for the model; more are refused.
+        writing: answers written at a time, by all models together; each holds its keys and values in memory.
+        waiting: requests that may wait for their turn; more are refused.
         answer_seconds: an answer that takes longer is ended.
         notes: of a tune to sound or convert, repeats played.
         sound_seconds: how long a tune to sound or convert may last.
@@ -28,6 +29,7 @@ class Limits:
     max_prompt_chars: int = 20_000
     max_abc_chars: int = 20_000
     max_body_bytes: int = 262_144
+    writing: int = 8
     waiting: int = 64
     answer_seconds: float = 300
     notes: int = 5_000

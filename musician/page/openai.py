@@ -16,7 +16,7 @@ from pydantic import Field
 from musician.page.asking import Body, ConstraintBody, SamplingBody, Seed, Turn, conversation, sampling, wishes
 from musician.page.chat import Here
 from musician.page.guard import error_body
-from musician.page.queue import Ask, Job, Told
+from musician.page.job import Ask, Job, Told
 from musician.page.service import Service
 from musician.page.streaming import EventStream
 
@@ -46,6 +46,11 @@ class StreamOptions(Body):
     include_obfuscation: bool | None = None
 
 
+#: Clients write some settings out where they ask for nothing special; anything else would be ignored, and is refused.
+Nothing = Annotated[float, Field(ge=0, le=0)] | None
+Stop = Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class Completion(Body):
     """What of OpenAI's request this server understands; `top_k`, `repetition_penalty` and `constraint` are ours."""
 
@@ -60,7 +65,10 @@ class Completion(Body):
     stream_options: StreamOptions | None = None
     user: str | None = None
     n: Literal[1] | None = None
-    stop: None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    presence_penalty: Nothing = None
+    frequency_penalty: Nothing = None
+    logprobs: Literal[False] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.5, le=2)] | None = None
     constraint: ConstraintBody | None = None
@@ -77,7 +85,7 @@ def models(here: Here) -> dict[str, Any]:
 async def complete(body: Completion, here: Here, request: Request) -> Response:
     """Answer a conversation, whole or as a stream."""
     writer = here.model(body.model)
-    job = here.submit(Ask(writer, *_asked(body, here)))
+    job = here.submit(Ask(writer, *_asked(body, here), stops=_stops(body)))
     about = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": writer.name}
     if not body.stream:
         return await _whole(about, job, here, request)
@@ -96,6 +104,10 @@ def _asked(body: Completion, here: Service) -> tuple[Any, Any, Any]:
     )
     settings = sampling(drawn, body.seed, here.preset, here.limits)
     return conversation(turns, here.limits), settings, wishes(body.constraint)
+
+
+def _stops(body: Completion) -> tuple[str, ...]:
+    return (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
 
 
 def _text(content: str | list[TextPart]) -> str:

@@ -1,24 +1,13 @@
-"""Answers in their turn: a bounded queue, worker threads, and jobs that tell an event loop how far they are."""
+"""Answers in their turn: so many are written at a time, the others wait, and no more than may wait are taken."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from threading import Condition, Event, Thread
-from typing import Any, NamedTuple
+from threading import Condition, Thread
 
-from musician.data.conversation import Message
-from musician.errors import UserError
-from musician.inference.sampling import Sampling
-from musician.music.grammar import Wishes
+from musician.page.desk import Desk, Ended
+from musician.page.job import Ask, Job
 from musician.page.metrics import Metrics
-from musician.page.writer import Writer
-
-_log = logging.getLogger(__name__)
 
 
 class QueueFull(Exception):
@@ -29,92 +18,25 @@ class QueueClosed(Exception):
     """The server is ending."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What to answer, and how; `wishes` holds the answer to the grammar of tunes."""
-
-    writer: Writer
-    messages: Sequence[Message]
-    sampling: Sampling
-    wishes: Wishes | None = None
-
-
-class Told(NamedTuple):
-    """Something a job tells: `queued`, `start`, `text`, then `done` or `error`; see docs/page.md for their data."""
-
-    name: str
-    data: dict[str, Any]
-
-
-class Job:
-    """One answer on its way from a worker thread to the event loop that made it."""
-
-    def __init__(self, ask: Ask) -> None:
-        self.ask = ask
-        self.tokens = self.prompt_tokens = self.position = 0
-        self.ended_by = ""
-        self._told: asyncio.Queue[Told] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
-        self._left = Event()
-        self._ends: list[tuple[float, str]] = []
-
-    def tell(self, name: str, **data: Any) -> None:
-        """Pass an event on; from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._told.put_nowait, Told(name, data))
-        except RuntimeError:
-            _log.debug("nobody is there to be told")  # the loop is closed, and with it the connection
-
-    async def events(self) -> AsyncIterator[Told]:
-        """Yield what is told, up to `done` or `error`."""
-        while True:
-            told = await self._told.get()
-            yield told
-            if told.name in ("done", "error"):
-                return
-
-    def leave(self) -> None:
-        """Say that nobody wants the answer any more; from any thread."""
-        self._left.set()
-
-    def end_by(self, seconds: float, cause: str) -> None:
-        """End the answer in so many seconds, for this cause."""
-        self._ends.append((time.monotonic() + seconds, cause))
-
-    @property
-    def cause(self) -> str:
-        """Why the answer must end now: `stopped`, `timeout`, or empty."""
-        if self._left.is_set():
-            return "stopped"
-        return next((cause for until, cause in self._ends if time.monotonic() >= until), "")
-
-    def count_token(self) -> bool:
-        """Count a token; True if it was the last that is wanted."""
-        self.tokens += 1
-        self.ended_by = self.cause
-        return bool(self.ended_by)
-
-
 class AnswerQueue:
-    """Gives jobs to worker threads, first come first served.
+    """Gives jobs, first come first served, to the one thread that uses the models.
 
     Args:
         waiting: how many may wait.
+        writing: how many are written at a time, by all models together.
         seconds: how long an answer may take.
         metrics: counts what ends.
-        workers: answers under way at a time; more than one only for writers that several threads may ask.
     """
 
-    def __init__(self, waiting: int, seconds: float, metrics: Metrics, workers: int = 1) -> None:
+    def __init__(self, waiting: int, writing: int, seconds: float, metrics: Metrics) -> None:
         self.metrics = metrics
-        self._most, self._seconds = waiting, seconds
+        self._most, self._at_once, self._seconds = waiting, writing, seconds
         self._waiting: deque[Job] = deque()
         self._running: set[Job] = set()
         self._changed = Condition()
         self._closed = False
-        self._threads = [Thread(target=self._work, name=f"answers-{n}", daemon=True) for n in range(workers)]
-        for thread in self._threads:
-            thread.start()
+        self._thread = Thread(target=self._work, name="answers", daemon=True)
+        self._thread.start()
 
     @property
     def waiting(self) -> int:
@@ -125,6 +47,11 @@ class AnswerQueue:
     def running(self) -> int:
         """Answers under way."""
         return len(self._running)
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is still a thread that writes."""
+        return self._thread.is_alive()
 
     def submit(self, ask: Ask) -> Job:
         """Queue a job; from within an event loop.
@@ -163,61 +90,49 @@ class AnswerQueue:
             self._waiting.clear()
             for job in self._running:
                 job.end_by(grace, "stopped")
-            self._changed.notify_all()
+            self._changed.notify()
 
     def join(self, seconds: float) -> None:
-        """Wait for the workers after `close`."""
-        for thread in self._threads:
-            thread.join(seconds)
+        """Wait for the thread after `close`."""
+        self._thread.join(seconds)
 
     def _tell_positions(self) -> None:
-        free = len(self._threads) - len(self._running)
+        free = self._at_once - len(self._running)
         for place, job in enumerate(self._waiting, 1 - free):
             if place > 0 and place != job.position:
                 job.position = place
                 job.tell("queued", position=place)
 
     def _work(self) -> None:
-        while (job := self._next()) is not None:
-            last = self._answer(job)
-            with self._changed:
-                self._running.discard(job)
-                self._tell_positions()
-            job.tell(last.name, **last.data)
+        desk = Desk(self.metrics)
+        while self._wait():
+            while job := self._next():
+                self._end(desk.begin(job))
+            for ended in desk.step():
+                self._end(ended)
+
+    def _wait(self) -> bool:
+        """Wait for something to do; False when nothing will come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._running or self._closed)
+            return bool(self._waiting or self._running)
 
     def _next(self) -> Job | None:
+        """The job whose turn it is, where there is room for it."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            if not self._waiting:
+            if not self._waiting or len(self._running) >= self._at_once:
                 return None
             job = self._waiting.popleft()
             self._running.add(job)
-            job.end_by(self._seconds, "timeout")
+            job.begin(self._seconds)
             self._tell_positions()
             return job
 
-    def _answer(self, job: Job) -> Told:
-        """Write the answer and return what is to be told last."""
-        began = time.monotonic()
-        try:
-            reason = self._write(job)
-            last = Told("done", {"reason": reason, "tokens": job.tokens, "seconds": round(time.monotonic() - began, 3)})
-        except UserError as error:
-            reason, last = "refused", Told("error", {"error": str(error), "status": 422})
-        except Exception:
-            _log.exception("an answer failed")
-            line = "the model failed on this; the server's log says why"
-            reason, last = "failed", Told("error", {"error": line, "status": 500})
-        self.metrics.add("musician_answers_total", reason=reason)
-        self.metrics.add("musician_tokens_total", job.tokens)
-        self.metrics.add("musician_answer_seconds_total", time.monotonic() - began)
-        return last
-
-    def _write(self, job: Job) -> str:
-        """Write the answer and return why it ended: `end`, `length`, `stopped` or `timeout`."""
-        ask = job.ask
-        job.prompt_tokens = ask.writer.prompt_tokens(ask.messages, ask.sampling)
-        job.tell("start", seed=ask.sampling.seed)
-        for piece in ask.writer.write(ask.messages, ask.sampling, ask.wishes, job.count_token):
-            job.tell("text", text=piece)
-        return job.ended_by or ("length" if job.tokens >= ask.sampling.max_new_tokens else "end")
+    def _end(self, ended: Ended | None) -> None:
+        if ended is None:
+            return
+        job, last = ended
+        with self._changed:
+            self._running.discard(job)
+            self._tell_positions()
+        job.tell(last.name, **last.data)

@@ -15,8 +15,8 @@ import numpy as np
 from musician.errors import UserError
 from musician.music.abc import Bar, Tune, parse_tune
 from musician.music.repeats import playing_order
-from musician.music.sound import Sounding, sounding, to_midi
-from musician.music.tempo import quarters_a_minute
+from musician.music.sound import SLOWEST, Sounding, sounding, to_midi
+from musician.music.tempo import Clock, clock
 from musician.music.transpose import transpose_by
 from musician.page.engrave import engrave
 from musician.page.limits import Limits
@@ -25,8 +25,8 @@ from musician.page.timbre import RATE, Samples, Timbre, fade, tone
 #: All voices and notes of chords together may sound so many times as long as the tune may last.
 _VOICES = 4
 _LOUDEST = 0.89
-#: Quarter notes a minute; a MIDI file cannot say less than 4.
-_SLOWEST, _FASTEST = 4, 1000
+#: Quarter notes a minute.
+_FASTEST = 1000
 
 
 class TooLong(UserError):
@@ -40,10 +40,10 @@ def midi(text: str, semitones: int, tempo: float | None, limits: Limits) -> byte
         TooLong: beyond the limits.
         UserError: no note, no such transposition, or mido is not installed.
     """
-    tune, speed = _prepared(text, semitones, tempo, limits)
+    tune, timing = _prepared(text, semitones, tempo, limits)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "tune.mid"
-        to_midi(tune, path, quarters_a_minute=speed)
+        to_midi(tune, path, quarters_a_minute=timing.changes[0][1])
         return path.read_bytes()
 
 
@@ -54,12 +54,12 @@ def musicxml(text: str, semitones: int, limits: Limits) -> bytes:
 
 
 def wav(text: str, semitones: int, tempo: float | None, timbre: Timbre, limits: Limits) -> bytes:
-    """Return the first tune of a text as 16-bit mono WAV, repeats played, grace notes left out; raises as `midi`."""
-    tune, speed = _prepared(text, semitones, tempo, limits)
-    notes = [note for order in playing_order(tune).values() for note in sounding(order.bars)]
+    """Return the first tune of a text as 16-bit mono WAV, repeats played; raises as `midi`."""
+    tune, timing = _prepared(text, semitones, tempo, limits)
+    notes = [note for order in playing_order(tune).values() for note in sounding(order.bars, graces=True)]
     if not notes:
         raise UserError("the tune has no note to sound")
-    return wave_file(_mixed(notes, float(240 / speed), timbre))
+    return wave_file(_mixed(notes, timing, timbre))
 
 
 def wave_file(samples: Samples) -> bytes:
@@ -73,44 +73,52 @@ def wave_file(samples: Samples) -> bytes:
     return written.getvalue()
 
 
-def _prepared(text: str, semitones: int, tempo: float | None, limits: Limits) -> tuple[Tune, Fraction]:
-    """Return the tune, transposed, and its quarter notes a minute, once it is known not to be too long."""
+def _prepared(text: str, semitones: int, tempo: float | None, limits: Limits) -> tuple[Tune, Clock]:
+    """Return the tune, transposed, and its clock, once it is known not to be too long."""
     if len(text) > limits.max_abc_chars:
         raise TooLong(f"the tune has {len(text)} characters, at most {limits.max_abc_chars} are read")
     tune = parse_tune(text)
-    speed = Fraction(tempo).limit_denominator(100) if tempo else quarters_a_minute(tune)
-    if not _SLOWEST <= speed <= _FASTEST:
-        raise UserError(f"the tempo is {float(speed):g} quarter notes a minute; give one of {_SLOWEST} to {_FASTEST}")
-    for order in playing_order(tune).values():
-        if order.cut:
-            raise TooLong("with its repeats and parts the tune is too long to play")
-        _measure(order.bars, float(240 / speed), limits)
+    orders = playing_order(tune)
+    if any(order.cut for order in orders.values()):
+        raise TooLong("with its repeats and parts the tune is too long to play")
+    begin = Fraction(tempo).limit_denominator(100) if tempo else None
+    timing = clock(tune, {name: order.bars for name, order in orders.items()}, begin)
+    for _, speed in timing.changes:
+        if not SLOWEST <= speed <= _FASTEST:
+            raise UserError(
+                f"the tempo is {float(speed):g} quarter notes a minute; give one of {SLOWEST} to {_FASTEST}"
+            )
+    for order in orders.values():
+        _measure(order.bars, timing, limits)
     if semitones:
         tune = parse_tune(transpose_by(tune, semitones))
-    return tune, speed
+    return tune, timing
 
 
-def _measure(bars: Sequence[Bar], whole: float, limits: Limits) -> None:
-    """Refuse bars that are too many notes or too long; `whole` is the length of a whole note in seconds."""
-    notes, seconds, sounds = 0, 0.0, 0.0
-    lengths: dict[int, float] = {}
+def _measure(bars: Sequence[Bar], timing: Clock, limits: Limits) -> None:
+    """Refuse bars that are too many notes or too long."""
+    notes, now, seconds, sounds = 0, Fraction(0), 0.0, 0.0
+    shares: dict[int, float] = {}
     for bar in bars:
-        if id(bar) not in lengths:
-            lengths[id(bar)] = sum(float(note.duration) for note in bar.notes) * whole
-        notes += len(bar.notes)
-        seconds += float(bar.duration) * whole
-        sounds += lengths[id(bar)]
+        if id(bar) not in shares:
+            # How many notes sound at a time, in the mean: chords, overlays.
+            shares[id(bar)] = sum(float(note.duration) for note in bar.notes) / float(bar.duration or 1)
+        notes += len(bar.notes) + len(bar.graces)
+        now += bar.duration
+        before, seconds = seconds, timing(now)
+        sounds += shares[id(bar)] * (seconds - before)
         if notes > limits.notes:
             raise TooLong(f"the tune has more than {limits.notes} notes with its repeats")
         if seconds > limits.sound_seconds or sounds > _VOICES * limits.sound_seconds:
             raise TooLong(f"the tune lasts longer than {limits.sound_seconds:g} seconds")
 
 
-def _mixed(notes: Sequence[Sounding], whole: float, timbre: Timbre) -> Samples:
+def _mixed(notes: Sequence[Sounding], timing: Clock, timbre: Timbre) -> Samples:
     """Add the notes up, pitch by pitch, each tone made once, and turn the sum down where it would be too loud."""
     by_pitch: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for note in notes:
-        by_pitch[note.midi].append((float(note.onset) * whole, float(note.duration) * whole))
+        onset = timing(note.onset)
+        by_pitch[note.midi].append((onset, timing(note.onset + note.duration) - onset))
     end = max(onset + length for each in by_pitch.values() for onset, length in each)
     found = np.zeros(round((end + timbre.release) * RATE) + 2, np.float32)
     for pitch, each in by_pitch.items():

@@ -10,10 +10,11 @@ from fastapi import HTTPException, Request
 
 from musician.inference.sampling import Sampling
 from musician.page.duels import Duel, Duels
+from musician.page.job import Ask, Job
 from musician.page.limits import Limits
 from musician.page.metrics import Metrics
 from musician.page.originality import KnownTunes
-from musician.page.queue import AnswerQueue, Ask, Job, QueueClosed, QueueFull
+from musician.page.queue import AnswerQueue, QueueClosed, QueueFull
 from musician.page.writer import Writer
 
 
@@ -26,7 +27,6 @@ class Service:
         presets: named settings; the first is the default.
         limits: upper bounds.
         votes: where votes of comparisons are appended.
-        workers: answers under way at a time.
         known: tunes that a tune can be compared with.
     """
 
@@ -34,13 +34,13 @@ class Service:
     presets: Mapping[str, Sampling]
     limits: Limits = field(default_factory=Limits)
     votes: Path = Path("votes.jsonl")
-    workers: int = 1
     known: KnownTunes | None = None
 
     def __post_init__(self) -> None:
         self.metrics = Metrics()
         self.duels = Duels(self.limits.duels, self.votes)
-        self.queue = AnswerQueue(self.limits.waiting, self.limits.answer_seconds, self.metrics, self.workers)
+        limits = self.limits
+        self.queue = AnswerQueue(limits.waiting, limits.writing, limits.answer_seconds, self.metrics)
 
     @property
     def models(self) -> dict[str, Writer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from musician.page.chat import Here
 
@@ -11,9 +11,9 @@ router = APIRouter()
 
 
 @router.get("/healthz")
-def healthz() -> dict[str, str]:
-    """Say that the server answers; needs no password."""
-    return {"status": "ok"}
+def healthz(here: Here) -> JSONResponse:
+    """Say that the server answers, and whether its models do; needs no password."""
+    return JSONResponse({"status": "ok"}) if here.queue.alive else JSONResponse({"status": "no model answers"}, 503)
 
 
 @router.get("/metrics")

@@ -10,6 +10,8 @@ from threading import BoundedSemaphore
 from fastapi import APIRouter, HTTPException, Response
 from pydantic import Field
 
+from musician.music.abc import parse_tune
+from musician.music.transpose import transpose_by
 from musician.page.asking import Body
 from musician.page.chat import Here
 from musician.page.checking import check_text
@@ -34,10 +36,15 @@ class Abc(Body):
     abc: str
 
 
-class Played(Abc):
-    """A tune and how to play it; tempo is in quarter notes a minute, null is that of the tune."""
+class Transposed(Abc):
+    """A tune moved by semitones."""
 
     transpose: int = Field(default=0, ge=-24, le=24)
+
+
+class Played(Transposed):
+    """A tune and how to play it; tempo is in quarter notes a minute, null is that of the tune."""
+
     tempo: float | None = Field(default=None, ge=10, le=400)
     instrument: str = Field(default="acoustic_grand_piano", max_length=60)
 
@@ -61,6 +68,13 @@ def _read(body: Abc, here: Here) -> str:
     if len(body.abc) > most:
         raise HTTPException(413, f"the text has {len(body.abc)} characters, at most {most} are read")
     return body.abc
+
+
+@router.post("/api/abc")
+def abc_file(body: Transposed, here: Here) -> Response:
+    """The tune's text."""
+    text = transpose_by(parse_tune(_read(body, here)), body.transpose)
+    return Response(text, media_type="text/vnd.abc; charset=utf-8", headers=_named("abc"))
 
 
 @router.post("/api/midi")
@@ -92,7 +106,11 @@ def _file(make: Callable[[], bytes], kind: str, ending: str) -> Response:
         raise HTTPException(413, str(error)) from None
     finally:
         _at_work.release()
-    return Response(content, media_type=kind, headers={"content-disposition": f'attachment; filename="tune.{ending}"'})
+    return Response(content, media_type=kind, headers=_named(ending))
+
+
+def _named(ending: str) -> dict[str, str]:
+    return {"content-disposition": f'attachment; filename="tune.{ending}"'}
 
 
 @router.get("/sound/{folder}/{name}")

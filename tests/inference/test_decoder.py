@@ -169,6 +169,35 @@ class Counting:
         return self.forward(chunks)
 
 
+class Choking(Counting):
+    """Fails on every pass that holds a certain token."""
+
+    def __call__(self, chunks):
+        if any(7 in chunk.ids for chunk in chunks):
+            raise MemoryError("too much")
+        return super().__call__(chunks)
+
+
+@pytest.mark.parametrize("run", [prepare, ModuleForward])
+def test_an_answer_that_fails_takes_no_other_down(tiny_network, run):
+    forward = run(tiny_network.eval())
+    prompts = [list(b"X:1\nK:D\nA"), [65, 7, 66], list(b"X:1\nT:B")]
+    sampling = Sampling(temperature=0, max_new_tokens=12)
+    decoder = Decoder(Choking(forward, forward.drafts), EOS)
+    written = {decoder.submit(list(prompt), sampling): [] for prompt in prompts}
+    ends = {}
+    while not decoder.idle:
+        for event in decoder.step():
+            written[event.handle] += event.tokens
+            if event.end:
+                ends[event.handle] = (event.end, type(event.error))
+    assert ends[1] == ("failed", MemoryError)
+    alone = dict(complete(forward, [(list(prompts[number]), sampling) for number in (0, 2)], EOS))
+    assert [written[0], written[2]] == [alone[0], alone[1]]
+    with pytest.raises(MemoryError):
+        list(complete(Choking(forward, forward.drafts), [([65, 7], sampling)], EOS))
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.02])
 def test_guesses_save_passes_and_change_nothing(tiny_network, temperature):
     sampling = Sampling(temperature=temperature, top_k=0, top_p=1, max_new_tokens=150)

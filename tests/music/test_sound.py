@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from abc_readers import abc2midi_notes, heard
+from abc_readers import abc2midi, abc2midi_notes, heard
 
 from musician.errors import UserError
 from musician.music.abc import parse_tune
@@ -30,6 +30,28 @@ def test_silence_and_bombs_are_refused(body: str, tmp_path: Path) -> None:
         to_midi(parse_tune(f"X:1\nL:1/1\nK:C\n{body}"), tmp_path / "a.mid")
 
 
+def test_grace_notes_take_their_time_from_the_note_they_stand_before(tmp_path: Path) -> None:
+    to_midi(parse_tune("X:1\nL:1/4\nM:4/4\nK:C\nA {c}[df] {gab}e/ z {d}z|"), tmp_path / "a.mid")
+    short = 1 / 12  # three before an eighth share half of it
+    assert heard(tmp_path / "a.mid") == [
+        pytest.approx(note, abs=1e-3)
+        for note in [
+            (0, 69, 1), (1, 72, 1 / 8), (1.125, 74, 7 / 8), (1.125, 77, 7 / 8),
+            (2, 79, short), (2 + short, 81, short), (2 + 2 * short, 83, short), (2.25, 76, 1 / 4),
+        ]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", ["A{c}d{ga}e2|{f}g4|", "A>{c}B c2|", "A{c}Bc {d}g2|", "{f}[ce]2 z2|", "A2-{c}A2|"])
+def test_abc2midi_sounds_the_same_grace_notes(body: str, tmp_path: Path) -> None:
+    """Its grace notes have a quarter of the unit, which is ours here."""
+    text = f"X:1\nL:1/8\nM:4/4\nK:C\n{body}"
+    to_midi(parse_tune(text), tmp_path / "ours.mid")
+    abc2midi(text, tmp_path, "-NFNP", "-NGUI", "-quiet", "-silent")
+    ours, theirs = heard(tmp_path / "ours.mid"), heard(tmp_path / "tune.mid")
+    assert ours == [pytest.approx(note, abs=0.03) for note in theirs]
+
+
 @pytest.mark.slow
 def test_abc2midi_plays_the_same_on_most_tunes(tmp_path: Path) -> None:
     """Repeats included; the rest is classed in docs/abc.md."""
@@ -40,7 +62,7 @@ def test_abc2midi_plays_the_same_on_most_tunes(tmp_path: Path) -> None:
 
 
 def _plays_as_abc2midi(text: str, folder: Path) -> bool:
-    to_midi(parse_tune(text), folder / "ours.mid")
+    to_midi(parse_tune(text), folder / "ours.mid", graces=False)
     ours, theirs = heard(folder / "ours.mid"), abc2midi_notes(text, folder)
     return [midi for _, midi, _ in ours] == [midi for _, midi, _ in theirs] and all(
         abs(left[0] - right[0]) < 0.02 for left, right in zip(ours, theirs, strict=True)

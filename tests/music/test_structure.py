@@ -37,6 +37,26 @@ def test_repeats_and_endings(body: str, order: str) -> None:
     assert played(body) == order
 
 
+@pytest.mark.parametrize(
+    ("body", "order"),
+    [
+        ("A|B!fine!|c|d!D.C.!|]", "AB!fine!cd!D.C.!AB!fine!"),
+        ("A|B|c|d!D.C.!|]", "ABcd!D.C.!ABcd!D.C.!"),
+        ("|:A|B:|c|d!dacapo!|e|]", "ABABcd!dacapo!ABcd!dacapo!"),
+        ("A|!segno!B|c!fine!|d!D.S.alfine!|]", "A!segno!Bc!fine!d!D.S.alfine!!segno!Bc!fine!"),
+        ("|:A|1B:|2c!fine!||d!D.C.!|]", "ABAc!fine!d!D.C.!Ac!fine!"),
+        ("A|B!fine!|c|d!D.C.!", "AB!fine!cd!D.C.!AB!fine!"),
+    ],
+)
+def test_da_capo_and_dal_segno_play_each_section_once(body: str, order: str) -> None:
+    assert played(body) == order
+
+
+def test_every_voice_goes_back_where_one_is_told_to() -> None:
+    orders = playing_order(tune("V:1\nA|B!fine!|c!D.C.!|\nV:2\nC|D|E|"))
+    assert ["".join(bar.text[0] for bar in order.bars) for order in orders.values()] == ["ABcAB", "CDECD"]
+
+
 def test_parts_come_in_the_order_of_the_header() -> None:
     assert played("P:A\nA|\nP:B\nB|", "P:A(BA)2\n") == "ABABA"
 

@@ -5,10 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from abc_readers import abc2midi
 
+from musician.errors import UserError
 from musician.music.abc import parse_tune
+from musician.music.repeats import playing_order
 from musician.music.sound import to_midi
-from musician.music.tempo import quarters_a_minute
+from musician.music.tempo import clock, quarters_a_minute
 
 mido = pytest.importorskip("mido")
 
@@ -58,6 +61,35 @@ def test_where_no_number_is_given_it_is_120(field: str) -> None:
 @pytest.mark.parametrize(("meter", "expected"), [("4/4", 100), ("6/8", 150), ("3/4", 100), ("9/8", 150)])
 def test_a_bare_number_counts_beats(meter: str, expected: int) -> None:
     assert quarters_a_minute(parse_tune(tune("Q:100", meter))) == expected
+
+
+CHANGING = [
+    "|:CDEF GABc|\nQ:1/4=60\nCDEF GABc:|CDEF GABc|",
+    "CDEF [Q:1/4=240]GABc|[Q:3/8=80]CDEF GABc|",
+    "Q:1/4=90\nCDEF GABc|CDEF GABc|Q:1/4=30\nC8|",
+]
+
+
+@pytest.mark.parametrize("body", CHANGING)
+def test_changes_of_tempo_are_written_as_abc2midi_does(body: str, tmp_path: Path) -> None:
+    """By the length of the whole in seconds, as mido reads both files."""
+    text = f"X:1\nM:4/4\nL:1/8\nQ:1/4=120\nK:C\n{body}\n"
+    read = parse_tune(text)
+    to_midi(read, tmp_path / "ours.mid")
+    ours = mido.MidiFile(tmp_path / "ours.mid").length
+    orders = {name: order.bars for name, order in playing_order(read).items()}
+    whole = sum(bar.duration for bar in next(iter(orders.values())))
+    assert ours == pytest.approx(clock(read, orders)(whole), abs=0.01)
+    to_midi(read, tmp_path / "fast.mid", quarters_a_minute=240)
+    assert mido.MidiFile(tmp_path / "fast.mid").length == pytest.approx(ours / 2, abs=0.01)
+    if "|:" not in body:  # there a repeat keeps the tempo it ends in; here each bar has the one it is written in
+        abc2midi(text, tmp_path, "-quiet", "-silent")
+        assert mido.MidiFile(tmp_path / "tune.mid").length == pytest.approx(ours, abs=0.06)
+
+
+def test_a_tempo_that_no_file_can_say_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot say"):
+        to_midi(parse_tune(tune("Q:1/4=2")), tmp_path / "a.mid")
 
 
 def test_a_number_without_end_costs_nothing() -> None:

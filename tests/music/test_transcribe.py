@@ -57,7 +57,7 @@ def rendered(tmp_path_factory):
     found = []
     for tune in random.Random(11).sample(list(iter_tunes(list(COLLECTIONS))), SIZE):
         read = parse_tune(tune.text)
-        to_midi(read, path)
+        to_midi(read, path, graces=False)
         notes = [note for order in playing_order(read).values() for note in sounding(order.bars)]
         found.append((path.read_bytes(), [(note.onset * 4, note.midi, note.duration * 4) for note in notes]))
     return found

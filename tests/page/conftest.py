@@ -18,7 +18,7 @@ from musician.page.app import create_app  # noqa: E402
 from musician.page.limits import Limits  # noqa: E402
 from musician.page.serve import listen  # noqa: E402
 from musician.page.service import Service  # noqa: E402
-from musician.page.writer import ModelWriter  # noqa: E402
+from musician.page.writer import Begun, ModelWriter, Written  # noqa: E402
 
 PRESETS = {"music": Sampling(temperature=0.7), "original": Sampling(repetition_penalty=1.1, max_new_tokens=1536)}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -37,42 +37,48 @@ ASK = {"messages": [{"role": "user", "content": "Write a jig."}]}
 
 
 class Scripted:
-    """A writer of given pieces that waits for `go` before each one; `until_stopped` repeats the last one for ever."""
+    """A writer of given pieces that waits for `go` before each step; `until_stopped` repeats the last one for ever."""
 
     constrains = True
 
     def __init__(self, *pieces, name="scripted", until_stopped=False, held=False):
         self.pieces, self.name, self.until_stopped = pieces, name, until_stopped
-        self.go, self.idle, self.begun = threading.Event(), threading.Event(), []
+        self.go, self.idle, self.begun, self._places = threading.Event(), threading.Event(), [], {}
         self.idle.set()
         if not held:
             self.go.set()
 
-    def prompt_tokens(self, messages, sampling):
-        return len(messages)
-
-    def write(self, messages, sampling, wishes, stopped):
+    def begin(self, messages, sampling, wishes):
         self.begun.append(messages[-1].content)
         self.idle.clear()
-        try:
-            place = 0
-            while place < len(self.pieces) or self.until_stopped:
-                while not self.go.wait(0.01):
-                    if stopped():
-                        return
-                yield self.pieces[min(place, len(self.pieces) - 1)]
-                place += 1
-                if stopped():
-                    return
-                time.sleep(0.001)
-        finally:
+        self._places[len(self.begun)] = 0
+        return Begun(len(self.begun), len(messages))
+
+    def cancel(self, handle):
+        self._places.pop(handle)
+        if not self._places:
             self.idle.set()
+        return ""
+
+    def step(self):
+        if not self.go.wait(0.01):
+            return []
+        time.sleep(0.001)
+        return [self._written(handle) for handle in list(self._places)]
+
+    def _written(self, handle):
+        place = self._places[handle]
+        self._places[handle] += 1
+        last = place == len(self.pieces) - 1 and not self.until_stopped
+        if last:
+            self.cancel(handle)
+        return Written(handle, self.pieces[min(place, len(self.pieces) - 1)], 1, "end" if last else "")
 
 
 @contextlib.contextmanager
-def serving(*writers, limits=None, votes=None, workers=1, known=None, **options):
+def serving(*writers, limits=None, votes=None, known=None, **options):
     """A client of a server with these writers; `client.service` is its service."""
-    service = Service(writers, PRESETS, limits or Limits(), votes, workers, known)
+    service = Service(writers, PRESETS, limits or Limits(), votes, known)
     with listen("127.0.0.1", 0) as socket:
         server = uvicorn.Server(uvicorn.Config(create_app(service, **options), log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, args=([socket],), daemon=True)

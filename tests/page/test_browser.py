@@ -9,9 +9,10 @@ import mido
 import pytest
 
 from musician.music.corpus import CorpusTune
+from musician.page.limits import Limits
 from musician.page.originality import KnownTunes
 
-from .browsing import PITCHES, TUNE, ask, notes, until, visiting, wait_for_notes, writer
+from .browsing import PITCHES, TUNE, ask, until, visiting, wait_for_notes, writer
 from .conftest import ASK, Scripted, events, serving, wait_for
 
 pytestmark = pytest.mark.slow
@@ -259,7 +260,7 @@ def test_history_is_kept_in_the_browser_and_can_be_cleared(waltz):
 
 def test_a_place_in_the_queue_is_shown(browser):
     busy = writer(held=True)
-    with serving(busy) as client, client.stream("POST", "/api/generate", json=ASK) as first:
+    with serving(busy, limits=Limits(writing=1)) as client, client.stream("POST", "/api/generate", json=ASK) as first:
         told = events(first)
         wait_for(lambda: busy.begun)
         with visiting(browser, client) as page:
@@ -283,61 +284,6 @@ def test_a_refusal_is_one_line_and_the_question_comes_back(browser):
         assert "\n" not in page.inner_text("#error")
         assert page.input_value("#prompt") == "Write a jig."
         assert page.locator(".message").count() == 0
-
-
-def test_a_blind_duel(browser, tmp_path):
-    other = TUNE.replace("Test Waltz", "Other Waltz").replace("A2 z", "A3")
-    models = writer(name="first"), writer(other, name="second")
-    with serving(*models, votes=tmp_path / "votes.jsonl") as client, visiting(browser, client) as page:
-        page.check("#duel")
-        page.fill("#prompt", "Write a waltz.")
-        page.keyboard.press("Enter")
-        page.wait_for_selector("#verdict:not([hidden])")
-        seen = page.inner_text("main")
-        assert "first" not in seen
-        assert "second" not in seen
-        assert {notes(page), notes(page, "#sheet-b")} == {18, 19}
-        page.click("#sheet-b")
-        heard = page.input_value("#editor")
-        page.click("#play")
-        page.wait_for_selector("#transport[data-state=playing]")
-        page.click("[data-choice=b]")
-        page.wait_for_selector("body:not([data-busy])")
-        winner = "first" if "Test Waltz" in heard else "second"
-        assert page.inner_text("#sheet-b .side") == f"B · {winner}"
-        assert page.locator(".message.assistant .who").inner_text() == winner
-        (vote,) = [json.loads(line) for line in (tmp_path / "votes.jsonl").read_text().splitlines()]
-        assert heard.strip() in json.dumps(vote["chosen"]).encode().decode("unicode_escape")
-
-
-@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
-def test_a_duel_of_words_can_be_voted_on_too(browser, tmp_path, size):
-    models = Scripted("It is a jig.", name="first"), Scripted("It is a reel.", name="second")
-    options = {"viewport": {"width": size[0], "height": size[1]}}
-    with serving(*models, votes=tmp_path / "votes.jsonl") as client, visiting(browser, client, **options) as page:
-        page.check("#duel")
-        page.fill("#prompt", "What is it?")
-        page.keyboard.press("Enter")
-        page.click("[data-choice=neither]")
-        page.wait_for_selector("body:not([data-busy])")
-        assert page.locator("#empty").is_visible() == (size[0] > 860)
-        assert {"first", "second"} <= set(page.locator(".message.assistant .who").all_inner_texts()) or (
-            page.input_value("#prompt") == "What is it?"
-        )
-
-
-def test_stopping_a_duel_frees_both_models(browser, tmp_path):
-    models = [Scripted(TUNE, "A B c |\n", until_stopped=True, name=name) for name in ("first", "second")]
-    with serving(*models, votes=tmp_path / "votes.jsonl", workers=2) as client, visiting(browser, client) as page:
-        page.check("#duel")
-        page.fill("#prompt", "Write for ever.")
-        page.keyboard.press("Enter")
-        wait_for(lambda: (notes(page) > 25 and notes(page, "#sheet-b") > 25) or page.wait_for_timeout(20))
-        page.click("#stop")
-        page.wait_for_selector("body:not([data-busy])")
-        wait_for(lambda: all(model.idle.is_set() for model in models))
-        assert not page.locator("#verdict").is_visible()
-        assert page.input_value("#prompt") == "Write for ever."
 
 
 def test_the_nearest_known_tune_is_named(browser):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from .browsing import ask, notes, until, visiting, writer
-from .conftest import serving, wait_for
+from .browsing import TUNE, ask, notes, until, visiting, writer
+from .conftest import Scripted, serving, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +35,13 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(browser):
         page.click(".views [data-view=talk]")
         assert page.locator("#prompt").is_visible()
         assert page.evaluate(WIDTHS) == [390, 390]
+
+
+def test_a_tune_that_comes_all_at_once_is_shown_on_a_phone_too(browser):
+    with serving(Scripted(TUNE)) as client, visiting(browser, client, **PHONE) as page:
+        ask(page)
+        assert page.locator("#sheet-a").is_visible()
+        assert notes(page) == 19
 
 
 def test_turning_the_screen_draws_anew_and_playing_goes_on(browser):
@@ -113,7 +120,7 @@ def test_screen_readers_are_told(browser):
         ask(page)
         label = page.get_attribute("#sheet-a svg", "aria-label")
         assert label == "Score: Test Waltz. Am · 3/4"
-        assert page.get_by_role("status").first.inner_text().startswith("Done: ")
+        assert page.get_by_role("status").first.inner_text() == "Done."
         assert page.get_by_role("button", name="Play").is_visible()
         assert page.get_by_role("tab", name="Check").is_visible()
         assert notes(page) == 19

@@ -30,7 +30,8 @@ def test_the_page_and_its_setup(page):
     }
     assert found["limits"] == {"max_new_tokens": 2048, "max_prompt_chars": 20_000, "max_abc_chars": 20_000}
     assert (found["constraint"], found["duel"], found["originality"]) == (True, False, False)
-    assert {example["family"] for example in found["examples"]} >= {"Write", "Continue", "Harmonise", "Change", "Check"}
+    families = ["Write", "Continue", "Harmonise", "Change", "Check", "Describe", "Theory"]
+    assert list(dict.fromkeys(example["family"] for example in found["examples"])) == families
 
 
 def test_an_answer_is_what_the_model_streams(page, tiny_writer):
@@ -38,7 +39,7 @@ def test_an_answer_is_what_the_model_streams(page, tiny_writer):
     told = answer(page, sampling=settings, seed=7)
     expected = "".join(
         stream(
-            tiny_writer.network,
+            tiny_writer.forward,
             tiny_writer.renderer,
             [Message("user", "Write a jig.")],
             Sampling(**settings, seed=7),
@@ -134,7 +135,7 @@ def test_those_who_wait_are_told_their_place_and_may_leave():
     def ask(word):
         return page.stream("POST", "/api/generate", json={"messages": [{"role": "user", "content": word}]})
 
-    with serving(writer, limits=Limits(waiting=2)) as page:
+    with serving(writer, limits=Limits(writing=1, waiting=2)) as page:
         with ask("first") as first:
             wait_for(lambda: writer.begun == ["first"])
             with ask("second") as second:
@@ -161,31 +162,53 @@ def test_an_answer_that_takes_too_long_is_ended():
     assert len(told) > 2
 
 
-def test_several_workers_answer_at_a_time():
-    writer = Scripted("x", held=True)
-    asking = {"method": "POST", "url": "/api/generate", "json": ASK}
-    with serving(writer, workers=2) as page, page.stream(**asking), page.stream(**asking):
-        wait_for(lambda: page.service.queue.running == 2)
+def test_several_are_written_at_a_time_and_each_ends_for_its_own_reason():
+    """The first fails, the second is left, the third is written to its end."""
 
-
-def test_a_failing_model_fails_one_answer():
     class Broken(Scripted):
-        def write(self, *arguments):
-            if not self.begun:
-                self.begun.append(1)
+        def _written(self, handle):
+            written = super()._written(handle)
+            if self.begun[handle - 1] != "fails":
+                return written
+            self.cancel(handle)
+            return written._replace(text="", end="failed", error=ZeroDivisionError("secret"))
+
+    writer = Broken("a", "b", "c", held=True)
+
+    def ask(word):
+        return page.stream("POST", "/api/generate", json={"messages": [{"role": "user", "content": word}]})
+
+    with serving(writer, limits=Limits(writing=3)) as page, ask("fails") as one, ask("leaves") as two, ask("x") as last:
+        wait_for(lambda: page.service.queue.running == 3)
+        two.close()
+        wait_for(lambda: page.service.queue.running == 2)
+        writer.go.set()
+        name, data = list(events(one))[-1]
+        assert name == "error"
+        assert "secret" not in data["error"]
+        assert text_of(list(events(last))) == "abc"
+        assert sorted(writer.begun) == ["fails", "leaves", "x"]
+
+
+def test_a_model_that_fails_altogether_is_asked_again_by_the_next():
+    class Broken(Scripted):
+        def step(self):
+            if len(self.begun) == 1:
                 raise ZeroDivisionError("secret")
-            return super().write(*arguments)
+            return super().step()
 
     with serving(Broken("fine")) as page:
         name, data = answer(page)[-1]
         assert name == "error"
         assert "secret" not in data["error"]
         assert text_of(answer(page)) == "fine"
+        assert 'musician_answers_total{reason="failed"} 1' in page.get("/metrics").text
 
 
 def test_the_end_of_the_server_sends_those_away_who_wait():
     writer = Scripted("x", held=True)
-    with serving(writer) as page, page.stream("POST", "/api/generate", json=ASK) as first:
+    limits = Limits(writing=1)
+    with serving(writer, limits=limits) as page, page.stream("POST", "/api/generate", json=ASK) as first:
         wait_for(lambda: writer.begun)
         with page.stream("POST", "/api/generate", json=ASK) as second:
             seen = events(second)
@@ -196,13 +219,27 @@ def test_the_end_of_the_server_sends_those_away_who_wait():
         assert list(events(first))[-1][1]["reason"] == "stopped"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_health_says_when_nobody_writes_any_more():
+    class Fatal(Scripted):
+        def cancel(self, handle):
+            raise SystemExit  # what no handler catches ends the thread
+
+    with serving(Fatal("x", until_stopped=True)) as page:
+        assert page.get("/healthz").json() == {"status": "ok"}
+        with page.stream("POST", "/api/generate", json=ASK) as response:
+            next(events(response))
+        wait_for(lambda: not page.service.queue.alive)
+        assert page.get("/healthz").status_code == 503
+
+
 def test_the_default_settings_are_the_first_preset():
     asked = []
 
     class Listening(Scripted):
-        def prompt_tokens(self, messages, sampling):
+        def begin(self, messages, sampling, wishes):
             asked.append(sampling)
-            return 1
+            return super().begin(messages, sampling, wishes)
 
     with serving(Listening("x"), limits=Limits(max_new_tokens=100)) as page:
         answer(page, seed=3, sampling={"temperature": 0})

@@ -7,8 +7,8 @@ import pytest
 
 from musician.inference.sampling import Sampling
 from musician.page.duels import Duels
+from musician.page.job import Ask
 from musician.page.limits import Limits
-from musician.page.queue import Ask
 
 from .conftest import ASK, Scripted, answer, events, serving, text_of, wait_for
 

@@ -68,7 +68,9 @@ def test_a_whole_conversation_and_our_own_settings(client):
         ({"model": "gpt-4"}, "NotFoundError"),
         ({"temperature": 9}, "UnprocessableEntityError"),
         ({"n": 2}, "UnprocessableEntityError"),
-        ({"stop": ["x"]}, "UnprocessableEntityError"),
+        ({"stop": [""]}, "UnprocessableEntityError"),
+        ({"stop": ["x"] * 5}, "UnprocessableEntityError"),
+        ({"presence_penalty": 1}, "UnprocessableEntityError"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "UnprocessableEntityError"),
         ({"messages": [{"role": "user", "content": "x" * 30_000}]}, "APIStatusError"),
         ({"messages": [{"role": "user", "content": "x" * 3_000}]}, "UnprocessableEntityError"),
@@ -80,6 +82,22 @@ def test_what_is_not_offered_is_refused_as_the_client_expects(client, settings, 
         client.chat.completions.create(**{"model": "tiny", "messages": ASK["messages"], **settings})
     assert caught.value.body["message"]
     assert "\n" not in caught.value.body["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("stop", "expected"), [("K:D", "X:1\n"), (["zzz", "\nK"], "X:1"), ("D\nAx", "X:1\nK:D\nAB")])
+def test_a_stop_ends_the_answer_before_it(stop, expected, stream):
+    """The answer comes in pieces that cut the stop."""
+    with serving(Scripted("X:1", "\nK", ":", "D\nA", "B")) as page:
+        neutral = {"n": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "logprobs": False}
+        asked = {"model": "m0", "messages": ASK["messages"], "stop": stop, **neutral}
+        found = client_of(page).chat.completions.create(**asked, stream=stream)
+        if not stream:
+            assert (found.choices[0].message.content, found.choices[0].finish_reason) == (expected, "stop")
+            return
+        pieces = [piece.choices[0] for piece in found]
+        assert "".join(piece.delta.content or "" for piece in pieces) == expected
+        assert pieces[-1].finish_reason == "stop"
 
 
 def test_an_error_within_a_stream_reaches_the_client(client):
@@ -113,7 +131,7 @@ def test_a_client_that_leaves_frees_the_model():
 
 
 def test_too_many_are_sent_away():
-    with serving(Scripted("x", held=True), limits=Limits(waiting=1)) as page:
+    with serving(Scripted("x", held=True), limits=Limits(writing=1, waiting=1)) as page:
         asked = {"model": "m0", "messages": ASK["messages"], "stream": True}
         first = client_of(page).chat.completions.create(**asked)
         wait_for(lambda: page.service.queue.running == 1)

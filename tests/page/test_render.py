@@ -112,6 +112,19 @@ def test_tempo_and_transposition_are_heard():
     assert len(samples(wav(text, 0, None, FLUTE, LIMITS))[0]) / rate == pytest.approx(1, abs=0.2)
 
 
+def test_grace_notes_changes_of_tempo_and_da_capo_are_heard():
+    """Four quarters at 60, two at 30 and the first bar again: 12 seconds; a grace note before the fourth."""
+    text = "X:1\nL:1/4\nM:4/4\nQ:1/4=60\nK:C\nAAA{e}A!fine!|[Q:1/4=30]c2!D.C.!|]"
+    sound, rate = samples(wav(text, 0, None, FLUTE, LIMITS))
+    assert len(sound) / rate == pytest.approx(12, abs=0.2)
+    assert strongest(sound, rate, 3.01, 3.12) == pytest.approx(659, abs=8)
+    assert strongest(sound, rate, 3.3, 3.9) == pytest.approx(440, abs=2)
+    assert strongest(sound, rate, 4.2, 7.8) == pytest.approx(523.25, abs=1)
+    file = mido.MidiFile(file=io.BytesIO(midi(text, 0, None, LIMITS)))
+    assert file.length == pytest.approx(12, abs=0.01)
+    assert mido.MidiFile(file=io.BytesIO(midi(text, 0, 120, LIMITS))).length == pytest.approx(6, abs=0.01)
+
+
 def test_many_notes_together_are_not_clipped():
     chord = "X:1\nL:1/1\nM:4/4\nK:C\n" + "[" + "CDEFGABcdefgab" * 2 + "]|"
     sound, _ = samples(wav(chord, 0, None, ORGAN, LIMITS))
@@ -134,6 +147,13 @@ def test_a_midi_file_has_the_notes(page):
     assert played == [pitch + 2 for pitch in (74, 78, 81, 78, 74, 76, 74)] * 2
 
 
+def test_the_text_can_be_had_transposed(page):
+    response = page.post("/api/abc", json={"abc": JIG, "transpose": 3})
+    assert response.headers["content-disposition"] == 'attachment; filename="tune.abc"'
+    assert response.text == JIG.replace("K:D", "K:F").replace("d2f afd|e3 d3", "f2a c'af|g3 f3").rstrip("\n")
+    assert page.post("/api/abc", json={"abc": JIG, "tempo": 3}).status_code == 422
+
+
 def test_musicxml_is_read_by_music21(page):
     converter = pytest.importorskip("music21.converter")
     response = page.post("/api/musicxml", json={"abc": JIG})
@@ -146,6 +166,8 @@ BOMBS = {
     "a long note": "X:1\nL:1/1\nK:C\nC999999999|",
     "many long notes": "X:1\nL:1/1\nK:C\n" + "C9999|" * 300,
     "a slow tempo": "X:1\nL:1/4\nQ:1/4=4\nK:C\n" + "C4|" * 200,
+    "a slow tempo within": "X:1\nL:1/4\nK:C\nC|" + "[Q:1/4=4]C4|" * 200,
+    "grace notes": "X:1\nL:1/4\nK:C\n" + "{cdefgab}C|" * 1500,
     "a slower one": "X:1\nL:1/4\nQ:1/4=5\nK:C\nC2000|",
     "nested parts": "X:1\nP:((((((((A)9)9)9)9)9)9)9)9\nL:1/8\nK:C\nP:A\n" + "cdef|" * 40,
     "nested parts of rests": "X:1\nP:((((((((A)9)9)9)9)9)9)9)9\nL:1/8\nK:C\nP:A\n" + "z/64" * 4000 + "c|",

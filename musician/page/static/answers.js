@@ -48,8 +48,5 @@ function paced(action) {
   return { soon: () => { due ||= setTimeout(run, Math.max(40, 3 * cost)); }, never: () => clearTimeout(due) };
 }
 
-/** What to say when an answer has ended. */
-export function ending({ tokens, seconds, reason }) {
-  if (reason === "stopped") return "Stopped.";
-  return tokens && seconds ? `Done: ${tokens} tokens in ${seconds.toFixed(1)} s.` : "Done.";
-}
+/** What to say when an answer has ended; how much and how fast stands below the answer. */
+export const ending = ({ reason }) => (reason === "stopped" ? "Stopped." : "Done.");

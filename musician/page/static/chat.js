@@ -53,17 +53,11 @@ export class Chat {
   foot(place, message) {
     place.querySelector(".foot")?.remove();
     const { tokens, seconds, seed, reason } = message.told;
-    const rate = tokens && seconds ? `${tokens} tokens in ${seconds.toFixed(1)} s` : "";
+    const rate = tokens && seconds ? `${tokens} ${tokens === 1 ? "token" : "tokens"} in ${seconds.toFixed(1)} s` : "";
     const facts = [REASONS[reason], rate, seed === undefined ? "" : `seed ${seed}`].filter(Boolean).join(" · ");
     const again = make("button", { type: "button", className: "plain again" }, icon("again"), "Again");
     again.addEventListener("click", () => this.on.again());
     place.append(make("div", { className: "foot" }, make("span", {}, facts), again));
-  }
-
-  /** A line of the page's own. */
-  note(text) {
-    this.list.append(make("li", { className: "message note" }, make("p", {}, text)));
-    this.toEnd();
   }
 
   atEnd() {

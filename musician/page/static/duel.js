@@ -11,7 +11,7 @@ export const firstTune = (text) => split(text).find((part) => part.kind === "tun
 
 /**
  * Let both models answer on the stage's two sheets, then ask for a verdict.
- * Resolves to `{chosen, names, answers}` after the vote: the message to go on with, or null for neither.
+ * Resolves to `{chosen, names}` after the vote: the message to go on with, or null for neither.
  * Resolves to null where it was stopped.
  */
 export async function duel(question, stage, signal, on) {
@@ -26,7 +26,7 @@ export async function duel(question, stage, signal, on) {
   answers.forEach((message, at) => Object.assign(message, { name: names["ab"[at]] }));
   byId("sheet-a").querySelector(".side").textContent = `A · ${names.a}`;
   byId("sheet-b").querySelector(".side").textContent = `B · ${names.b}`;
-  return { chosen: { a: answers[0], b: answers[1], tie: answers[0], neither: null }[choice], names, answers };
+  return { chosen: { a: answers[0], b: answers[1], tie: answers[0], neither: null }[choice], names };
 }
 
 async function contend(id, side, at, question, stage, signal, on) {

@@ -176,20 +176,14 @@ class Page {
     const place = this.chat.add({ role: "assistant", name, content: "" });
     this.chat.update(place, { role: "assistant", content: "" }, true);
     const live = () => this.running?.signal === signal;
-    let shown = false;
+    this.raised = false;
     const on = {
       status: (line) => live() && this.composer.status(line),
       text: (text) => {
         if (!live()) return;
         this.chat.update(place, { role: "assistant", content: text }, true);
         const tune = firstTune(text);
-        if (!tune) return;
-        if (!shown) {
-          this.stage.begin();
-          this.view("stage");
-        }
-        shown = true;
-        this.stage.follow(tune);
+        if (tune) this.raise(() => this.stage.follow(tune));
       },
     };
     try {
@@ -203,6 +197,16 @@ class Page {
     }
   }
 
+  /** Show the answer's tune; the first time, the stage is cleared for it and, where there is room for one only, seen. */
+  raise(show) {
+    if (!this.raised) {
+      this.stage.begin();
+      this.view("stage");
+    }
+    this.raised = true;
+    show();
+  }
+
   finish(place, message, live) {
     if (!live) return;
     if (!message.content) place.remove();
@@ -211,7 +215,7 @@ class Page {
       this.chat.update(place, message, false);
     }
     const tune = firstTune(message.content);
-    if (tune) this.stage.show(tune);
+    if (tune) this.raise(() => this.stage.show(tune));
     this.composer.status(message.content || message.told.reason === "stopped" ? ending(message.told) : "The model answered nothing.");
   }
 
@@ -228,16 +232,13 @@ class Page {
     const ended = await duel(question, this.stage, signal, on);
     for (const side of ["a", "b"]) places[side].remove();
     if (!ended) return this.composer.status("Stopped; the duel does not count.");
-    const { chosen, names, answers } = ended;
-    this.chat.note(`A was ${names.a}, B was ${names.b}. Your vote is kept by the server.`);
+    const { chosen, names } = ended;
+    const told = `Your vote is counted. A was ${names.a}, B was ${names.b}.`;
     if (chosen) {
       this.messages.push(chosen);
       this.chat.add(chosen);
-    } else {
-      answers.forEach((message) => this.chat.add(message));
-      this.chat.note("Neither goes on; the question is yours again.");
     }
-    return this.composer.status("Your vote is counted.");
+    return this.composer.status(told);
   }
 }
 

@@ -61,7 +61,7 @@ export class Panels {
     byId("check-badge").textContent = count || "✓";
     byId("check-badge").classList.toggle("good", !count);
     const strip = make("div", { className: "bars" }, ...bars.map((bar) => this.bar(bar)));
-    const said = count ? `${wrong.length} of ${bars.length} bars do not add up.` : `All ${bars.length} bars add up.`;
+    const said = wrong.length ? `${wrong.length} of ${bars.length} bars ${wrong.length === 1 ? "does" : "do"} not add up.` : `All ${bars.length} bars add up.`;
     const list = make("ul", { className: "problems" }, ...wrong.map((bar) => this.problem(bar)),
       ...problems.map((problem) => make("li", {}, problem)));
     byId("panel-check").replaceChildren(make("p", {}, said), strip, list);

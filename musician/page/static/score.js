@@ -13,6 +13,12 @@ const FONTS = {
   vocalfont: "Georgia, serif 13",
 };
 
+/** Draw four empty bars, where a tune will stand. */
+export function drawEmpty(place) {
+  const settings = { foregroundColor: "currentColor", staffwidth: 520, paddingtop: 0, paddingbottom: 0, add_classes: true };
+  window.ABCJS.renderAbc(place, "X:1\nM:4/4\nL:1/1\nK:C\nx|x|x|x|]", settings);
+}
+
 export class Score {
   /** Draw into `paper`; `clicked(startChar)` is told which note was clicked, `redrawn()` that the room has changed. */
   constructor(paper, clicked, redrawn) {
@@ -68,7 +74,7 @@ export class Score {
       ariaLabel: `Score: ${title(this.abc)}. ${facts(this.abc)}`,
       foregroundColor: "currentColor",
       selectionColor: "currentColor",
-      format: FONTS,
+      format: { ...FONTS, stretchlast: 0.5 },
       paddingtop: 8, paddingbottom: 8, paddingleft: 1, paddingright: 2,
       staffwidth: width - 3,
       visualTranspose: this.transpose,

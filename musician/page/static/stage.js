@@ -3,7 +3,7 @@ import * as api from "./api.js";
 import { after, byId, icon, save } from "./dom.js";
 import { Panels } from "./panels.js";
 import { Player } from "./player.js";
-import { Score } from "./score.js";
+import { drawEmpty, Score } from "./score.js";
 import { link } from "./share.js";
 import { title, withoutDirectives } from "./tunes.js";
 
@@ -34,6 +34,7 @@ export class Stage {
       go: ({ start, end }) => this.select(start, end),
     });
     this.listen();
+    drawEmpty(document.querySelector("#empty .staff"));
   }
 
   get score() {
@@ -224,9 +225,10 @@ export class Stage {
   }
 
   async file(kind) {
-    if (kind === "abc") return new Blob([this.abc], { type: "text/vnd.abc" });
+    if (kind === "abc" && !this.transpose) return new Blob([this.abc], { type: "text/vnd.abc" });
     if (kind === "svg") return new Blob([this.score.svg()], { type: "image/svg+xml" });
-    const asked = { abc: withoutDirectives(this.abc), transpose: this.transpose, tempo: this.player.quarters };
+    const asked = { abc: kind === "abc" ? this.abc : withoutDirectives(this.abc), transpose: this.transpose };
+    if (kind !== "abc") asked.tempo = this.player.quarters;
     if (kind === "wav") asked.instrument = INSTRUMENTS[this.player.program];
     return api.file(kind, asked);
   }
