@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from musician.data.sources import TuneSource
 from musician.errors import UserError, nearest
-from musician.music.tasks.checks import check
+from musician.music.tasks.checks import check, check_conversation
 from musician.music.tasks.conversation import make_conversation
 from musician.music.tasks.rules import RULES, make_tasks
 from musician.music.tasks.task import Task
@@ -85,14 +85,21 @@ class TaskBuilder:
                 tally.made[task.name] += 1
                 yield row(schema, task.name, [(task.prompt, task.answer)], family)
             if self.conversation_turns and schema == "messages":
-                turns = make_conversation(tune.text, self.seed + index, self.conversation_turns)
-                if len(turns) > 1:
-                    tally.made[CONVERSATION] += 1
-                    yield row(schema, CONVERSATION, turns, family)
+                yield from self._conversation(tune.text, self.seed + index, family, tally)
         wanted = round(self.knowledge_weight * tally.score_rows)
         for task in islice(theory_tasks(self.seed, wanted), wanted):
             tally.made[KNOWLEDGE] += 1
             yield row(schema, KNOWLEDGE, [(task.prompt, task.answer)], "")
+
+    def _conversation(self, text: str, seed: int, family: str, tally: Tally) -> Iterator[dict[str, Any]]:
+        """Yield the conversation about a tune, if it gives one of two turns or more."""
+        turns = make_conversation(text, seed, self.conversation_turns)
+        reason = check_conversation(turns)
+        if reason:
+            tally.dropped[f"{CONVERSATION}: {reason}"] += 1
+        elif len(turns) > 1:
+            tally.made[CONVERSATION] += 1
+            yield row("messages", CONVERSATION, [(turn.prompt, turn.answer) for turn in turns], family)
 
     def write(self, path: Path, schema: Schema) -> Tally:
         """Write the rows as JSON lines; the file is whole or absent."""

@@ -11,6 +11,7 @@ MOST_BARS = 20_000
 _ORDER = re.compile(r"[A-Z]|[0-9]+|[()]", re.ASCII)
 _NUMBERS = re.compile(r"([0-9]+)(?:-([0-9]+))?", re.ASCII)
 _MOST_TIMES = 16
+_DOUBLE = ("||", "|]", "[|")
 
 
 class PlayingOrder(NamedTuple):
@@ -23,8 +24,8 @@ class PlayingOrder(NamedTuple):
 def playing_order(tune: Tune) -> dict[str, PlayingOrder]:
     """Return each voice's bars as they sound: repeats and endings taken, parts in the order of the header's `P:`.
 
-    A repeat goes back to the last `|:`, `::`, or the end of the last repeated section, else to the start; da capo
-    and segno are not followed.
+    A repeat goes back to the last `|:` or `::`; where none opened it, to the last double bar line or the end of the last
+    repeated section, else to the start (ABC standard 2.1, 4.8). Da capo and segno are not followed.
     """
     return {voice: _arranged(bars, tune.field("P")) for voice, bars in tune.voices.items()}
 
@@ -84,7 +85,7 @@ def _expanded(bars: Sequence[Bar]) -> list[Bar]:
     numbers: frozenset[int] = frozenset()
     while place < len(bars) and len(found) <= MOST_BARS:
         bar = bars[place]
-        if bar.opening.endswith(":") and place != start:
+        if place != start and _begins_section(bar, opened=bars[start].opening.endswith(":")):
             start, turn, highest, numbers = place, 1, 0, frozenset()
         if bar.ending:
             numbers, until = endings(bar.ending), _ending_stop(bars, place)
@@ -99,6 +100,12 @@ def _expanded(bars: Sequence[Bar]) -> list[Bar]:
         elif bar.barline.startswith(":") or (numbers and place >= until):
             start, turn, highest, numbers = place, 1, 0, frozenset()
     return found
+
+
+def _begins_section(bar: Bar, opened: bool) -> bool:
+    """Whether a repeat that closes later goes back to this bar; a double bar is none while a `|:` is open."""
+    double = not opened and not bar.ending and any(line in bar.opening for line in _DOUBLE)
+    return bar.opening.endswith(":") or double
 
 
 def _passes(bars: Sequence[Bar], place: int, highest: int) -> int:
@@ -121,7 +128,7 @@ def _ending_stop(bars: Sequence[Bar], place: int) -> int:
         if (
             line.startswith(":")
             or line.endswith(":")
-            or line in ("||", "|]")
+            or line in _DOUBLE
             or (place < len(bars) and bars[place].ending)
         ):
             break

@@ -13,23 +13,16 @@ from musician.music.rewrite import set_unit, strip
 from musician.music.tasks import wordings
 from musician.music.tasks.writing import chord_symbols
 from musician.music.tasks.written import tidy
+from musician.music.theory.chord import chord_of
 from musician.music.transpose import transpose
 
 TONICS = ("C", "D", "Eb", "E", "F", "G", "Ab", "A", "Bb")
 UNITS = (Fraction(1, 4), Fraction(1, 8), Fraction(1, 16))
 _FEWEST_BARS = 4
 _FEWEST_CHORDS = 4
-_SCALE = (0, 2, 4, 5, 7, 9, 11)
 
-#: Degrees of the primary triads and their quality in major and in minor, the preferred first.
-_TRIADS = {
-    "major": ((0, (0, 4, 7), ""), (7, (0, 4, 7), ""), (5, (0, 4, 7), "")),
-    "minor": ((0, (0, 3, 7), "m"), (7, (0, 4, 7), ""), (5, (0, 3, 7), "m")),
-}
-_NAMES = {
-    "sharp": ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B"),
-    "flat": ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B"),
-}
+#: The primary triads in major and in minor, the preferred first.
+_TRIADS = {"major": ("I", "V", "IV"), "minor": ("i", "V", "iv")}
 
 
 def transposed(tune: Tune, rng: random.Random) -> tuple[str, str] | None:
@@ -108,16 +101,10 @@ def harmonised_by_rule(tune: Tune, rng: random.Random) -> tuple[str, str] | None
 
 def primary_triad(tune: Tune, bar: Bar) -> str:
     """Return the primary triad that holds most of a bar's sounding time: I before V before IV where alike."""
-    tonic = _pitch_class(tune.key.tonic)
-    spelling = _NAMES["flat" if tune.key.sharps < 0 else "sharp"]
     held = []
-    for degree, tones, quality in _TRIADS[tune.key.mode]:
-        root = (tonic + degree) % 12
-        inside = {(root + tone) % 12 for tone in tones}
+    for numeral in _TRIADS[tune.key.mode]:
+        chord = chord_of(tune.key, numeral)
+        inside = {pitch.midi % 12 for pitch in chord.notes}
         time = sum(note.duration for note in bar.notes if note.midi is not None and note.midi % 12 in inside)
-        held.append((time, spelling[root] + quality))
+        held.append((time, chord.root.name + ("m" if chord.kind == "minor" else "")))
     return max(held, key=lambda each: each[0])[1]
-
-
-def _pitch_class(name: str) -> int:
-    return (_SCALE["CDEFGAB".index(name[0])] + name.count("#") - name.count("b")) % 12
