@@ -54,9 +54,10 @@ class Bar:
     """The music of one voice between two bar lines.
 
     `text` is as written; `notes` hold no grace notes, `graces` them alone (their durations take no time); `duration` is
-    that of the longest overlay. `barline` is the line that closes it, `opening` all lines since the bar before, parted by
-    blanks (empty at the ends of the tune); `ending` the number of a volta that starts here; `part` what a `P:` field put in force;
-    `meter`, `key` and `unit` those in force where it closes; `start` and `end` its span in the tune's text.
+    that of the longest overlay. `barline` is the line that closes it (`|` for an invisible `[|]`), `opening` all lines
+    since the bar before, parted by blanks (empty at the ends of the tune); `ending` the number of a volta that starts
+    here; `part` what a `P:` field put in force; `meter`, `key` and `unit` those in force where it closes; `start` and
+    `end` its span in the tune's text.
     """
 
     text: str

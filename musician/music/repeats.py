@@ -95,9 +95,10 @@ def _expanded(bars: Sequence[Bar]) -> list[Bar]:
                 continue
         found.append(bar)
         place += 1
-        if bar.barline.startswith(":") and turn < _passes(bars, place, highest):
+        closed = _colons(bars, place) > 0
+        if closed and turn < _passes(bars, place, highest):
             turn, place, numbers = turn + 1, start, frozenset()
-        elif bar.barline.startswith(":") or (numbers and place >= until):
+        elif closed or (numbers and place >= until):
             start, turn, highest, numbers = place, 1, 0, frozenset()
     return found
 
@@ -110,14 +111,21 @@ def _begins_section(bar: Bar, opened: bool) -> bool:
 
 def _passes(bars: Sequence[Bar], place: int, highest: int) -> int:
     """Return how often the section that closes before `place` is played: by its colons and its endings."""
-    barline = bars[place - 1].barline
-    colons = len(barline) - len(barline.lstrip(":")) if barline.strip(":") else 1
+    colons = _colons(bars, place)
     for _ in range(_MOST_TIMES if highest else 0):
         if place >= len(bars) or not bars[place].ending:
             break
         highest = max(highest, *endings(bars[place].ending), 0)
         place = _ending_stop(bars, place)
     return max(min(colons, _MOST_TIMES) + 1, highest)
+
+
+def _colons(bars: Sequence[Bar], place: int) -> int:
+    """Return how many colons close a repeat before `place`: 1 for `:|` and `::`, 2 for `::|`, 0 where none is closed."""
+    line = bars[place - 1].barline
+    if place < len(bars) and bars[place].opening.startswith(f"{line} "):
+        line = bars[place].opening  # a repeat sign of its own after the bar line, as `| :|`
+    return max(len(each) - len(each.lstrip(":")) if each.strip(":") else 1 for each in line.split() or ["|"])
 
 
 def _ending_stop(bars: Sequence[Bar], place: int) -> int:

@@ -35,6 +35,8 @@ def played(body: str, fields: str = "") -> str:
         ("|:A|B||c|d:|", "ABcdABcd"),
         ("A|B|\n|c|d:|", "ABcdABcd"),
         ("|:A|1B:|2c||d|e:|", "ABAcdede"),
+        ("A|B[|]:|c|d[|] :||:e[|]:|", "ABABcdcdee"),
+        ("A|B| :|c|]", "ABABc"),
     ],
 )
 def test_repeats_and_endings(body: str, order: str) -> None:
