@@ -65,6 +65,14 @@ def test_a_rule_made_harmony_takes_the_triad_that_holds_most() -> None:
     assert re.findall(r'"([^"]*)"', task.answer) == ["Am", "Dm", "E"]
 
 
+def test_a_chord_stands_behind_grace_notes_and_before_all_else() -> None:
+    text = 'X:1\nM:4/4\nL:1/4\nK:C\n{d}(CEG)c|(.F!trill!A)cF|[1 {/fe}T[GB]BdG:|[2 ">"z~C2E|'
+    (task,) = [task for task in make_tasks(text, 0) if task.name == "harmonised_by_rule"]
+    expected = '{d}"C"(CEG)c|"F"(.F!trill!A)cF|[1 {/fe}"G"T[GB]BdG:|[2 "C"">"z~C2E|'
+    assert task.answer.split("\n")[-1] == expected
+    assert check(task) is None
+
+
 def test_a_planted_error_is_the_only_one(corpus_sample: list[str]) -> None:
     found = [task for index, text in enumerate(corpus_sample[::3]) for task in make_tasks(text, index)]
     repairs = [task for task in found if task.name == "repaired"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from fractions import Fraction
 
 from musician.errors import UserError
@@ -20,6 +21,8 @@ TONICS = ("C", "D", "Eb", "E", "F", "G", "Ab", "A", "Bb")
 UNITS = (Fraction(1, 4), Fraction(1, 8), Fraction(1, 16))
 _FEWEST_BARS = 4
 _FEWEST_CHORDS = 4
+_BEFORE_NOTE = re.compile(r'(?:[(\[.~H-Wh-w]|![^!\s]*!|\+[^+\s]*\+|"[^"\n]*")*\Z')
+"""Slurs, decorations, annotations and the bracket of a chord, up to the note they belong to."""
 
 #: The primary triads in major and in minor, the preferred first.
 _TRIADS = {"major": ("I", "V", "IV"), "minor": ("i", "V", "iv")}
@@ -95,8 +98,18 @@ def harmonised_by_rule(tune: Tune, rng: random.Random) -> tuple[str, str] | None
         return None
     if any(element.kind == "field" and element.start >= source.body_start for element in source.elements):
         return None
-    edits = [Edit(bar.start, bar.start, f'"{primary_triad(source, bar)}"') for bar in source.bars]
+    starts = [source.body_start, *(bar.end for bar in source.bars)]
+    places = [_chord_place(source, bar, start) for start, bar in zip(starts, source.bars, strict=False)]
+    chords = [f'"{primary_triad(source, bar)}"' for bar in source.bars]
+    edits = [Edit(place, place, chord) for place, chord in zip(places, chords, strict=True)]
     return f"{rng.choice(wordings.RULE_HARMONISATION)}\n{source.text}", apply(source.text, edits)
+
+
+def _chord_place(tune: Tune, bar: Bar, start: int) -> int:
+    """Return where a bar's first chord symbol goes: behind grace notes, before slur and decorations (standard 4.20)."""
+    found = _BEFORE_NOTE.search(tune.text, start, min(note.start for note in bar.notes))
+    assert found is not None
+    return found.start()
 
 
 def primary_triad(tune: Tune, bar: Bar) -> str:
