@@ -23,6 +23,7 @@ _FEWEST_BARS = 4
 _FEWEST_CHORDS = 4
 _BEFORE_NOTE = re.compile(r'(?:[(\[.~H-Wh-w]|![^!\s]*!|\+[^+\s]*\+|"[^"\n]*")*\Z')
 """Slurs, decorations, annotations and the bracket of a chord, up to the note they belong to."""
+_LONGEST_PREFIX = 200
 
 #: The primary triads in major and in minor, the preferred first.
 _TRIADS = {"major": ("I", "V", "IV"), "minor": ("i", "V", "iv")}
@@ -107,7 +108,8 @@ def harmonised_by_rule(tune: Tune, rng: random.Random) -> tuple[str, str] | None
 
 def _chord_place(tune: Tune, bar: Bar, start: int) -> int:
     """Return where a bar's first chord symbol goes: behind grace notes, before slur and decorations (standard 4.20)."""
-    found = _BEFORE_NOTE.search(tune.text, start, min(note.start for note in bar.notes))
+    first = min(note.start for note in bar.notes)
+    found = _BEFORE_NOTE.search(tune.text, max(start, first - _LONGEST_PREFIX), first)
     assert found is not None
     return found.start()
 
