@@ -17,6 +17,7 @@ from musician.data.files import READERS, SourceRow, count_rows
 from musician.errors import UserError
 from musician.music.corpus import CorpusTune, default_collections, iter_tunes
 from musician.music.family import families
+from musician.music.tasks.checks import check
 from musician.music.tasks.rules import make_tasks
 from musician.progress import show_line
 
@@ -249,12 +250,15 @@ class TuneTaskSource(TuneSource):
         return {**super().describe(), "tasks": self.tasks, "seed": self.seed}
 
     def rows(self) -> Iterator[SourceRow]:
-        """Yield a conversation a task."""
+        """Yield a conversation a task; one whose answer cannot be proved is marked as dropped."""
         for index, (tune, family) in enumerate(zip(self.tunes(), self.families(), strict=True)):
             for task in make_tasks(tune.text, self.seed + index):
                 if self.tasks is None or task.name in self.tasks:
                     messages = [{"role": "user", "content": task.prompt}, {"role": "assistant", "content": task.answer}]
-                    yield SourceRow({"messages": messages}, f"{tune.file} tune {tune.index} task {task.name}", family)
+                    where = f"{tune.file} tune {tune.index} task {task.name}"
+                    reason = check(task)
+                    dropped = f"{task.name}: {reason}" if reason else None
+                    yield SourceRow({"messages": messages}, where, family, dropped=dropped)
 
 
 def _known_encoding(name: str | None) -> str | None:

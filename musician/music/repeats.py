@@ -24,8 +24,8 @@ class PlayingOrder(NamedTuple):
 def playing_order(tune: Tune) -> dict[str, PlayingOrder]:
     """Return each voice's bars as they sound: repeats and endings taken, parts in the order of the header's `P:`.
 
-    A repeat goes back to the last `|:` or `::`; where none opened it, to the last double bar line or the end of the last
-    repeated section, else to the start (ABC standard 2.1, 4.8). Da capo and segno are not followed.
+    A repeat goes back to the last `|:` or `::`; where none opened it, to the last double bar line or the end of the
+    last repeated section, else to the start (ABC standard 2.1, 4.8). Da capo and segno are not followed.
     """
     return {voice: _arranged(bars, tune.field("P")) for voice, bars in tune.voices.items()}
 
@@ -121,7 +121,7 @@ def _passes(bars: Sequence[Bar], place: int, highest: int) -> int:
 
 
 def _colons(bars: Sequence[Bar], place: int) -> int:
-    """Return how many colons close a repeat before `place`: 1 for `:|` and `::`, 2 for `::|`, 0 where none is closed."""
+    """Return how many colons close a repeat before `place`: 1 for `:|` and `::`, 2 for `::|`, 0 for none."""
     line = bars[place - 1].barline
     if place < len(bars) and bars[place].opening.startswith(f"{line} "):
         line = bars[place].opening  # a repeat sign of its own after the bar line, as `| :|`
@@ -133,11 +133,6 @@ def _ending_stop(bars: Sequence[Bar], place: int) -> int:
     while place < len(bars):
         line = bars[place].barline
         place += 1
-        if (
-            line.startswith(":")
-            or line.endswith(":")
-            or line in _DOUBLE
-            or (place < len(bars) and bars[place].ending)
-        ):
+        if line.startswith(":") or line.endswith(":") or line in _DOUBLE or (place < len(bars) and bars[place].ending):
             break
     return place

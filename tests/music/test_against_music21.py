@@ -92,7 +92,8 @@ def theirs(text: str, converter: Any) -> list[Events]:
 def without(text: str, pattern: str) -> str:
     lines = text.split("\n")
     music = [not re.match(r"[A-Za-z]:(?![|:])|%", line) for line in lines]
-    edited = [re.sub(pattern, " ::" if pattern == "::" else "", line) if played else line for line, played in zip(lines, music, strict=True)]
+    instead = " ::" if pattern == "::" else ""
+    edited = [re.sub(pattern, instead, line) if played else line for line, played in zip(lines, music, strict=True)]
     return "\n".join(line for line in edited if line.strip())
 
 

@@ -62,7 +62,9 @@ def _difference(text: str, folder: Path) -> str:
 def _plays_as_abc2midi(text: str, folder: Path) -> bool:
     to_midi(parse_tune(text), folder / "ours.mid")
     # abc2midi plays the notes of a chord a fiftieth of a quarter apart.
-    ours, theirs = (sorted(found, key=_in_16ths) for found in (heard(folder / "ours.mid"), abc2midi_notes(text, folder)))
+    ours, theirs = (
+        sorted(found, key=_in_16ths) for found in (heard(folder / "ours.mid"), abc2midi_notes(text, folder))
+    )
     return [midi for _, midi, _ in ours] == [midi for _, midi, _ in theirs] and all(
         abs(left[0] - right[0]) < 0.03 for left, right in zip(ours, theirs, strict=True)
     )

@@ -1,6 +1,7 @@
 """Every task made is proved from its two texts, and the proof notices a wrong answer."""
 
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -100,5 +101,5 @@ def test_every_turn_of_a_conversation_is_proved(talks: list[list[Task]]) -> None
     }
     assert [reason for talk in talks if (reason := check_conversation(talk))] == []
     assert all(2 <= len(talk) <= 4 and len({turn.name for turn in talk}) == len(talk) for talk in talks)
-    mixed = [[one[0], *other[1:]] for one, other in zip(talks, talks[1:], strict=False)]
+    mixed = [[one[0], *other[1:]] for one, other in pairwise(talks)]
     assert sum(check_conversation(talk) is not None for talk in mixed) > 0.9 * len(mixed)

@@ -69,7 +69,7 @@ def _text_to_abc(task: Task) -> str | None:
 
 
 def _continued(task: Task) -> str | None:
-    """The second half goes on from the first, which it leaves as it is, is as long, and adds up where the first does."""
+    """The second half leaves the first as it is, is as long, and adds up where the first does."""
     first = given_tune(task)
     whole = parse_tune(f"{first.text}\n{task.answer}")
     if list(whole.notes)[: len(list(first.notes))] != list(first.notes):
