@@ -6,11 +6,13 @@ from itertools import pairwise
 import pytest
 
 from musician.music.abc import parse_tune
+from musician.music.corpus import iter_tunes
 from musician.music.tasks.checks import CHECKS, check, check_conversation
 from musician.music.tasks.conversation import make_conversation
 from musician.music.tasks.rules import RULES, make_tasks
 from musician.music.tasks.task import Task
 
+CHORD_TASKS = ("chords_to_tune", "harmonised")
 WITH_CHORDS = """X:1
 T:With chords
 M:4/4
@@ -55,6 +57,23 @@ def test_chords_asked_for_are_chords_written(tasks: list[Task]) -> None:
     (task,) = [task for task in tasks if task.name == "harmonised"]
     assert '"' not in task.prompt
     assert re.sub(r'"[^"]*"', "", task.answer) in task.prompt
+
+
+def test_tunes_with_chords_give_both_chord_tasks(corpus_sample: list[str]) -> None:
+    """Nottingham's as music21 has them, josquin's, and such as the rule has made."""
+    real = [tune.text for tune in iter_tunes(["nottingham-dataset", "josquin"])]
+    made = [
+        task.answer for text in corpus_sample[::12] for task in make_tasks(text, 0) if task.name == "harmonised_by_rule"
+    ]
+    found = [[task for task in make_tasks(text, 0) if task.name in CHORD_TASKS] for text in [*real, *made]]
+    assert all(len(tasks) == 2 for tasks in [*found[:2], *found[len(real) :]])
+    assert sum(len(tasks) for tasks in found[: len(real)]) == 18
+    assert [reason for tasks in found for task in tasks if (reason := check(task))] == []
+    assert all(len(asked_chords(tasks[0])) >= 4 for tasks in found if tasks)
+
+
+def asked_chords(task: Task) -> list[str]:
+    return task.prompt.split("\n")[1].split(", ")
 
 
 def test_a_rule_made_harmony_takes_the_triad_that_holds_most() -> None:
