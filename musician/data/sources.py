@@ -160,7 +160,8 @@ class RowSource:
 class TuneSource:
     """Tunes of the music21 corpus, or of a folder of `.abc` and MIDI files, each with its family.
 
-    What became of MIDI files is said on stderr when the tunes are first read, and kept in `describe`.
+    What became of MIDI files, and of ABC that is not UTF-8, is said on stderr when the tunes are first read, and kept in
+    `describe`.
 
     Args:
         collections: names of collections; None takes those whose terms allow it by default.
@@ -175,15 +176,15 @@ class TuneSource:
         self.root = root
         self.limit = limit
         self._tunes: list[CorpusTune] | None = None
-        self._midi: Counter[str] = Counter()
+        self._files: Counter[str] = Counter()
         self._families: list[str] | None = None
 
     def tunes(self) -> list[CorpusTune]:
         """All tunes, read once."""
         if self._tunes is None:
-            found = iter_tunes(self.collections, Path(self.root) if self.root else None, self._midi)
+            found = iter_tunes(self.collections, Path(self.root) if self.root else None, self._files)
             self._tunes = list(islice(found, self.limit))
-            for what, count in sorted(self._midi.items()):
+            for what, count in sorted(self._files.items()):
                 show_line(f"{count:,} {what}", keep=True)
         return self._tunes
 
@@ -207,7 +208,7 @@ class TuneSource:
     def describe(self) -> dict[str, Any]:
         """Which tunes these are."""
         about = {"collections": self.collections, "root": self.root, "limit": self.limit}
-        return {**about, "midi": dict(self._midi)} if self._midi else about
+        return {**about, "files": dict(self._files)} if self._files else about
 
     def rows(self) -> Iterator[SourceRow]:
         """Yield a document a tune."""
