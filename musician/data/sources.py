@@ -160,8 +160,8 @@ class RowSource:
 class TuneSource:
     """Tunes of the music21 corpus, or of a folder of `.abc` and MIDI files, each with its family.
 
-    What became of MIDI files, and of ABC that is not UTF-8, is said on stderr when the tunes are first read, and kept in
-    `describe`.
+    What became of MIDI files, and of ABC that is not UTF-8, is said on stderr when the tunes are first read, and kept
+    in `describe`.
 
     Args:
         collections: names of collections; None takes those whose terms allow it by default.
