@@ -32,6 +32,8 @@ AXES = {
 }
 LABELS = {"rows": "tokens in a row", "rank": "LoRA r", "vocabulary": "vocabulary", "micro": "rows in a micro-batch"}
 DOCUMENT = 256
+#: `hardware.tokens_per_pass` of hardware=cpu.
+PASS = 512
 
 
 def network_of(vocabulary: int, rank: int) -> Any:
@@ -56,12 +58,12 @@ def network_of(vocabulary: int, rank: int) -> Any:
 
 def measure(point: dict[str, int], steps: int) -> dict[str, float]:
     """Time steps of forward, backward, clipping and AdamW at one point, in this process."""
-    from musician.model.loss import summed_nll
-    from musician.model.network import hidden_states, output_head
+    from musician.model.passes import SummedNLL
 
     network = network_of(point["vocabulary"], point["rank"])
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
+    nll = SummedNLL(network, fold_lora=True, tokens=PASS)
     shape = (point["micro"], point["rows"])
     ids = torch.randint(point["vocabulary"], shape)
     positions = (torch.arange(point["rows"]) % DOCUMENT).expand(shape).contiguous()
@@ -70,8 +72,7 @@ def measure(point: dict[str, int], steps: int) -> dict[str, float]:
     for step in range(steps + 1):
         if step == 1:
             begun = time.process_time()
-        loss = summed_nll(hidden_states(network, ids, positions), labels, output_head(network)) / ids.numel()
-        loss.backward()
+        (nll(ids, labels, positions) / ids.numel()).backward()
         clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -26,6 +26,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.utils import get_total_norm
 
@@ -35,7 +36,7 @@ ROW = 2048
 #: Documents of the equality check.
 CHECKED = 4
 CANDIDATE = "musician"
-PEERS = ["musician_fused", "hf_batch1", "hf_padded", "original", "trl_packed"]
+PEERS = ["musician_modules", "hf_batch1", "hf_padded", "original", "trl_packed"]
 
 
 def tunes(cache: Path, limit: int) -> Any:
@@ -82,6 +83,19 @@ def adapted(attention: str, checkpointing: bool = False) -> Any:
     return network
 
 
+def drawn(batches: Any, num_rows: int) -> list[Any]:
+    """Documents drawn evenly, as many as fill these rows, packed: the rows of a plan hold documents of like length."""
+    from musician.data.batches import collate
+    from musician.data.packing import pack
+
+    lengths = batches.split.lengths
+    order = np.random.default_rng(0).permutation(len(lengths))
+    chosen = order[np.cumsum(lengths[order]) <= num_rows * ROW]
+    packed = pack(lengths[chosen], ROW)
+    supervised = int(batches.split.supervised_counts()[chosen].sum())
+    return [collate(batches.split, [chosen[packed[row]]], 1, supervised) for row in range(len(packed))]
+
+
 def in_any_order(rows: Sequence[Any]) -> list[list[int]]:
     """Documents as a shuffled data set would bring them: packing sorts them by length, which would spare padding."""
     found = [document for row in rows for document in documents(row)]
@@ -113,23 +127,22 @@ class Clock:
         self.started = self.started or self.stopped
 
 
-def run_musician(rows: Sequence[Any], check: Any, fused: bool) -> dict[str, Any]:
-    """Packed rows through CausalLMModule and Lightning, with its step metrics; `fused` is hardware.fused_lora."""
+def run_musician(rows: Sequence[Any], check: Any, fold_lora: bool = True, tokens: int | None = 512) -> dict[str, Any]:
+    """Packed rows through CausalLMModule and Lightning, with its step metrics; the defaults are hardware=cpu's."""
     from functools import partial
 
     import pytorch_lightning as lightning
     from pytorch_lightning.callbacks import Callback
 
-    from musician.model.lora_linear import fuse_lora
     from musician.model.optimizer import adamw
+    from musician.model.passes import SummedNLL
     from musician.model.schedule import Constant
     from musician.training.metrics import StepMetrics
     from musician.training.module import PretrainModule
 
     network = adapted("documents")
-    if fused:
-        fuse_lora(network)
-    module = PretrainModule(network, partial(adamw, lr=1e-5), Constant())
+    nll = SummedNLL(network, fold_lora, tokens)
+    module = PretrainModule(network, partial(adamw, lr=1e-5), Constant(), nll=nll)
     checked = equality(network, module(check) / check["supervised_in_global_batch"])
     clock = Clock()
 
@@ -286,8 +299,9 @@ def counts(clock: Clock, rows: Sequence[Any], computed: int) -> dict[str, Any]:
 
 
 RUNNERS: dict[str, Callable[..., dict[str, Any]]] = {
-    "musician": lambda rows, check: run_musician(rows, check, False),
-    "musician_fused": lambda rows, check: run_musician(rows, check, True),
+    "musician": run_musician,
+    "musician_modules": lambda rows, check: run_musician(rows, check, False, None),
+    "musician_passes": lambda rows, check: run_musician(rows, check, False),
     "hf_batch1": lambda rows, check: run_hf(rows, check, 1),
     "hf_padded": lambda rows, check: run_hf(rows, check, 4),
     "original": run_original,
@@ -300,7 +314,7 @@ def run_one(name: str, num_rows: int, cache: Path, limit: int) -> dict[str, Any]
     from musician.data.batches import collate
 
     batches = tunes(cache, limit)
-    rows = [batches[index] for index in range(num_rows + 1)]
+    rows = [batches[0], *drawn(batches, num_rows)]
     few = batches.rows[int(batches.order[0])][:CHECKED]
     supervised = int(batches.split.supervised_counts()[few].sum())
     check = collate(batches.split, [few], 1, supervised)
@@ -369,7 +383,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=2, help="rows of 2,048 tokens that are timed, after one to warm up")
-    parser.add_argument("--tunes", type=int, default=400, help="tunes of the corpus that the rows are packed from")
+    parser.add_argument("--tunes", type=int, default=4000, help="tunes of the corpus that documents are drawn from")
     parser.add_argument("--only", nargs="+", default=[CANDIDATE, *PEERS], choices=list(RUNNERS))
     parser.add_argument("--cache", type=Path, default=Path("outputs/bench-train"))
     parser.add_argument("--turn", choices=list(RUNNERS), help=argparse.SUPPRESS)

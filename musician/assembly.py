@@ -58,6 +58,7 @@ def build_job(cfg: DictConfig, hardware: Hardware) -> Job:
 
     from musician.model.lora import attach_lora
     from musician.model.network import check_vocabulary
+    from musician.model.passes import SummedNLL
 
     seed_everything(cfg.seed, workers=True, verbose=False)
     tokenizer = instantiate(cfg.model.tokenizer)
@@ -70,8 +71,9 @@ def build_job(cfg: DictConfig, hardware: Hardware) -> Job:
     network = instantiate(cfg.model.network)
     check_vocabulary(network, tokenizer)
     lora = build_selected({"lora": cfg.get("lora") or {}}).get("lora")
-    network = attach_lora(network, lora, fused=hardware.fused_lora)
-    module = instantiate(cfg.module, network=network, optimizer=instantiate(cfg.optimizer))
+    network = attach_lora(network, lora)
+    nll = SummedNLL(network, hardware.fold_lora, hardware.tokens_per_pass)
+    module = instantiate(cfg.module, network=network, optimizer=instantiate(cfg.optimizer), nll=nll)
     return Job(renderer, datamodule, module, hardware.accumulation_steps(cfg.global_batch_size))
 
 

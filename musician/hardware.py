@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,11 +42,14 @@ class Hardware:
         num_workers: processes a rank that build batches; they never exceed cores / ranks.
         attn_implementation: attention of the network, as transformers names it.
         gradient_checkpointing: recompute activations in the backward pass.
-        fused_lora: compute each plain LoRA layer as one autograd function; with dropout the draws differ from peft's.
+        fold_lora: compute Llama's layers with adapters folded into their weights, where that is possible
+            (`musician.model.folded`).
+        tokens_per_pass: documents of a micro-batch that are computed together, in tokens; None computes it at once.
         memory_gib: memory of a card; None where it is not known.
         peak_flops: dense FLOP/s of a card in this precision, from the vendor's data sheet.
         card_bandwidth: bytes/s that a card exchanges with those of its node in a collective, assumed by `plan`.
         node_bandwidth: bytes/s of a node's network in each direction, assumed by `plan`.
+        capability: compute capability of the card; `plan` goes by it, a job by that of the card it finds.
         torch_pin: the last torch whose wheels hold kernels for the card, where that is not the newest.
     """
 
@@ -61,7 +64,9 @@ class Hardware:
     num_workers: int = 0
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
-    fused_lora: bool = False
+    fold_lora: bool = False
+    tokens_per_pass: int | None = None
+    capability: Sequence[int] | None = None
     torch_pin: str | None = None
     memory_gib: float | None = None
     peak_flops: float | None = None
@@ -90,16 +95,26 @@ class Hardware:
             raise UserError(
                 f"global_batch_size={global_batch_size} is not a multiple of {per_pass} rows a pass "
                 f"(hardware={self.name}: {self.num_nodes} nodes x {self.devices} devices x micro_batch_size "
-                f"{self.micro_batch_size}); change hardware.micro_batch_size or global_batch_size"
+                f"{self.micro_batch_size}); use {self._nearest_split(global_batch_size)}"
             )
         return steps
 
-    def check(self) -> None:
-        """Refuse what this machine cannot do, before anything is loaded.
+    def _nearest_split(self, global_batch_size: int) -> str:
+        """The change that makes a global batch divide; one of the global batch itself, which is science, comes last."""
+        for key in ("micro_batch_size", "devices"):
+            for fewer in range(getattr(self, key) - 1, 0, -1):
+                per_pass = self.micro_batch_size * self.world_size // getattr(self, key) * fewer
+                if global_batch_size % per_pass == 0:
+                    return f"hardware.{key}={fewer}"
+        per_pass = self.micro_batch_size * self.world_size
+        below = global_batch_size // per_pass * per_pass
+        return f"global_batch_size={below or per_pass}" + (f" or {below + per_pass}" if below else "")
+
+    def check_settings(self) -> None:
+        """Refuse settings that no machine can have together.
 
         Raises:
-            UserError: too few GPUs, a precision or an attention the card or CPU lacks, a torch without kernels for the
-                card.
+            UserError: an attention that is not known, or that the CPU lacks; fp16 on the CPU, or without ZeRO.
         """
         if self.attn_implementation not in ATTENTION:
             hint = nearest(self.attn_implementation, ATTENTION)
@@ -107,6 +122,7 @@ class Hardware:
                 f"hardware.attn_implementation={self.attn_implementation} is not known{hint}; "
                 f"use one of {sorted(ATTENTION)}"
             )
+        self._check_passes()
         if self.accelerator == "cpu":
             if self.precision not in ("32-true", "32", "64-true", "bf16-mixed", "bf16-true"):
                 raise UserError(f"hardware.precision={self.precision} needs a GPU; on CPU use 32-true")
@@ -120,6 +136,28 @@ class Hardware:
                 f"hardware.precision=16-mixed with hardware.strategy={self.strategy}: skipped steps would move "
                 "the learning rate; use ZeRO (hardware=8xv100 hardware.devices=1 has it for one GPU) or bf16-mixed"
             )
+
+    def check_planned(self) -> None:
+        """Refuse what the card that this option describes could not do, wherever this runs.
+
+        Raises:
+            UserError: see `check_settings`; a precision or an attention that the card lacks.
+        """
+        self.check_settings()
+        if self.capability is not None:
+            major, minor = self.capability
+            self._check_capability(f"its card (sm_{major}{minor})", (major, minor))
+
+    def check(self) -> None:
+        """Refuse what this machine cannot do, before anything is loaded.
+
+        Raises:
+            UserError: see `check_settings`; too few GPUs, a precision or an attention the card lacks, a torch without
+                kernels for it.
+        """
+        self.check_settings()
+        if self.accelerator == "cpu":
+            return
         import torch
 
         found = torch.cuda.device_count()
@@ -135,6 +173,23 @@ class Hardware:
         if reason:
             logging.getLogger(__name__).info(reason)
 
+    def _check_passes(self) -> None:
+        if self.tokens_per_pass is not None and self.tokens_per_pass < 1:
+            raise UserError(f"hardware.tokens_per_pass={self.tokens_per_pass} must be at least 1, or null")
+        asked = "fold_lora=true" if self.fold_lora else f"tokens_per_pass={self.tokens_per_pass}"
+        if not self.fold_lora and self.tokens_per_pass is None:
+            return
+        if not isinstance(self.strategy, str) and self.strategy.get("stage") == 3:
+            raise UserError(
+                f"hardware.{asked}: stage 3 shards the weights that it needs whole; use stage 1 or 2, or "
+                "hardware.fold_lora=false hardware.tokens_per_pass=null"
+            )
+        if self.tokens_per_pass is not None and self.precision.startswith("16"):
+            raise UserError(
+                f"hardware.tokens_per_pass={self.tokens_per_pass}: gradients would be made before fp16's loss scale is "
+                "known; use hardware.tokens_per_pass=null"
+            )
+
     def check_card(self, name: str, capability: tuple[int, int], architectures: list[str]) -> None:
         """Refuse a precision or a torch build that does not fit a card of this compute capability.
 
@@ -145,11 +200,11 @@ class Hardware:
         if not any(runs_on(built, capability) for built in architectures):
             pin = self.torch_pin or "a build of torch with its architecture"
             raise UserError(f"this torch has no kernels for {name} ({architecture}); install {pin}")
-        if "bf16" in self.precision and capability < BF16_CAPABILITY:
-            raise UserError(f"hardware.precision={self.precision}: {name} ({architecture}) has no bf16; use 16-mixed")
-        self._check_attention(f"{name} ({architecture})", capability)
+        self._check_capability(f"{name} ({architecture})", capability)
 
-    def _check_attention(self, card: str, capability: tuple[int, int]) -> None:
+    def _check_capability(self, card: str, capability: tuple[int, int]) -> None:
+        if "bf16" in self.precision and capability < BF16_CAPABILITY:
+            raise UserError(f"hardware.precision={self.precision}: {card} has no bf16; use 16-mixed")
         asked, needed = self.attn_implementation, ATTENTION.get(self.attn_implementation)
         if needed is not None and capability < needed:
             raise UserError(

@@ -190,12 +190,16 @@ def spell_override(argument: str, config_name: str) -> str:
     key, equals, value = argument.partition("=")
     if value == "null" and (CONF_DIR / key / "none.yaml").is_file():
         return f"{key}=none"
-    primary = OmegaConf.load(CONF_DIR / f"{config_name}.yaml")
-    takes_path = OmegaConf.is_dict(primary) and "model" in primary
-    if not takes_path or key != "model" or not equals:
+    if key != "model" or not equals or not _takes_path(config_name):
         return argument
     quoted = value if value[:1] in ("'", '"', "$") else quote(value)
     return f"model.path={quoted}"
+
+
+def _takes_path(config_name: str) -> bool:
+    """Whether a door's `model` is the path of a finished model, not a group."""
+    primary = OmegaConf.load(CONF_DIR / f"{config_name}.yaml")
+    return OmegaConf.is_dict(primary) and "model" in primary
 
 
 def quote(value: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def make_plan(cfg: DictConfig) -> dict[str, Any]:
     from musician.model.shapes import meta_network, shape
 
     hardware = instantiate(cfg.hardware, _convert_="all")
+    hardware.check_planned()
     accumulation = hardware.accumulation_steps(cfg.global_batch_size)
     config = shape(OmegaConf.to_container(cfg.model.network, resolve=True))  # type: ignore[arg-type]
     lora = build_selected({"lora": cfg.get("lora") or {}}).get("lora")
@@ -157,19 +159,26 @@ def rank_memory(cfg: DictConfig, hardware: Any, config: Any, network: Any) -> An
 
 
 def alternatives(cfg: DictConfig, hardware: Any, config: Any, network: Any, room: int | None) -> dict[str, bool]:
-    """Whether single changes towards less memory would fit."""
+    """Whether changes towards less memory would fit: each alone, then two and three at once, until some do."""
     changes: dict[str, dict[str, Any]] = {}
     if not hardware.gradient_checkpointing:
         changes["hardware.gradient_checkpointing=true"] = {"gradient_checkpointing": True}
-    for rows in (hardware.micro_batch_size // 2, 1):
-        if 0 < rows < hardware.micro_batch_size:
+    for rows in dict.fromkeys((hardware.micro_batch_size // 2, 1)):
+        if 0 < rows < hardware.micro_batch_size and cfg.global_batch_size % (rows * hardware.world_size) == 0:
             changes[f"hardware.micro_batch_size={rows}"] = {"micro_batch_size": rows}
-    if isinstance(hardware.strategy, Mapping):
+    if isinstance(hardware.strategy, Mapping) and zero_stage(hardware) < 3:
         changes["hardware.strategy.stage=3"] = {"strategy": {**hardware.strategy, "stage": 3}}
-    return {
-        name: rank_memory(cfg, replace(hardware, **change), config, network).total <= (room or 0)
-        for name, change in changes.items()
-    }
+    found: dict[str, bool] = {}
+    for count in range(1, len(changes) + 1):
+        for names in combinations(changes, count):
+            together = {key: value for name in names for key, value in changes[name].items()}
+            if len(together) < count:
+                continue  # two sizes of one thing
+            changed = replace(hardware, **together)
+            found[" ".join(names)] = rank_memory(cfg, changed, config, network).total <= (room or 0)
+        if any(found.values()):
+            break
+    return found
 
 
 def refuse_misfit(plan: dict[str, Any], name: str) -> None:
@@ -183,7 +192,7 @@ def refuse_misfit(plan: dict[str, Any], name: str) -> None:
     if plan["fits"]:
         return
     fitting = [change for change, fits in plan["alternatives"].items() if fits]
-    hint = f"use {fitting[0]}" if fitting else "no single change of micro-batch, checkpointing or stage fits"
+    hint = f"use {fitting[0]}" if fitting else "no micro-batch, checkpointing or ZeRO stage makes it fit"
     needed, room = plan["memory"]["total"] / 2**30, plan["card_bytes"] / 2**30
     raise UserError(f"hardware={name}: a rank needs {needed:.1f} GiB and has {room:.0f}; {hint}")
 

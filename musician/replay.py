@@ -29,19 +29,24 @@ CALLBACKS = ("step_metrics", "progress")
 def replay(cfg: DictConfig) -> None:
     """Find, build, train forward, show, write."""
     from musician.errors import UserError
+    from musician.training.layout import layout_of
     from musician.training.replay import find_start
 
     run, step, output = check_request(cfg)
     record = json.loads((run / "run.json").read_text())
-    job_config, processes, notes = one_process(run, record, output)
-    start, found = find_start(run, step, record.get("resumed_from"), processes)
-    for note in (notes := [*notes, *found]):
+    job_config, ranks, notes = one_process(run, record, output)
+    start = find_start(run, step, record.get("resumed_from"))
+    if start is None:
+        notes.append(f"no checkpoint to begin with before step {step}: trains from the start of the run")
+    else:
+        layout_of(start / "state.ckpt")  # refuses one with missing shards
+    for note in notes:
         print(f"note: {note}")
     print(f"run: {run}\nbegins: {start or 'at the start'}", flush=True)
     hardware = check_hardware(job_config)
     job = build_job(job_config, hardware)
     check_facts(job_config, job, record)
-    taken, stopped = take_step(job_config, job, step, start)
+    taken, stopped = take_step(job_config, job, step, start, ranks)
     if taken is None or not taken.micro_batches:
         raise UserError(stopped or f"replay: the run ended before step {step}")
     content = compared(run, taken) | {"run": str(run), "start": start and str(start), "notes": notes}
@@ -92,10 +97,10 @@ def one_process(run: Path, record: dict[str, Any], output: Path) -> tuple[DictCo
     hardware, notes = cfg.hardware, []
     ranks = hardware.devices * hardware.num_nodes
     if ranks > 1:
-        notes.append(f"the run had {ranks} processes, this is one: dropout is drawn otherwise")
+        notes.append(f"the run had {ranks} processes: this one takes their micro-batches and random states in turn")
     absent = hardware.accelerator == "gpu" and not torch.cuda.is_available()
     if absent or hardware.precision == "16-mixed":
-        why = "no GPU here" if absent else "fp16's loss scale lives in DeepSpeed"
+        why = "no GPU here, so dropout differs" if absent else "fp16's loss scale lives in DeepSpeed"
         notes.append(f"computes in fp32 instead of {hardware.precision}: {why}")
         hardware.precision, hardware.dtype = "32-true", "float32"
     if absent:
@@ -123,20 +128,23 @@ def check_facts(cfg: DictConfig, job: Job, record: dict[str, Any]) -> None:
         raise UserError(f"replay: no longer what the run trained with: {'; '.join(changed)}")
 
 
-def take_step(cfg: DictConfig, job: Job, step: int, start: Path | None) -> tuple[Step | None, str | None]:
+def take_step(cfg: DictConfig, job: Job, step: int, start: Path | None, ranks: int) -> tuple[Step | None, str | None]:
     """Train forward to the end of a step; what it did, and why it could not be finished where it could not."""
     import warnings
 
     from musician.errors import UserError
+    from musician.training.layout import accept_any_layout
+    from musician.training.randomness import RanksInTurn
     from musician.training.replay import StepReplay
 
     # The callbacks whose states a checkpoint holds as well are left out on purpose.
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
     wanted = {name: node for name, node in (cfg.get("callbacks") or {}).items() if name in CALLBACKS}
     watch = StepReplay(step)
-    callbacks = [*build_selected(wanted).values(), watch]
+    callbacks = [*build_selected(wanted).values(), RanksInTurn(ranks), watch]
     trainer = build_trainer(cfg, job, callbacks, [], enable_checkpointing=False, limit_val_batches=0)
     state = None if start is None else str(start / "state.ckpt")
+    accept_any_layout(trainer, job.module)
     try:
         trainer.fit(job.module, job.datamodule, ckpt_path=state, weights_only=False)
     except UserError as error:

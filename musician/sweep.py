@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from musician.errors import REQUEUE, UserError
 from musician.launch import job_command, quote
+from musician.training.slurm import without_tasks
 from musician.training.summary import read_summary
 
 #: What may differ when a sweep continues: the machine, and where things go.
@@ -141,7 +142,7 @@ def run_until_it_ends(command: list[str], cwd: str) -> tuple[int, int | None]:
     Returns:
         its exit status, and the signal that was passed on, if there was one.
     """
-    process = subprocess.Popen(command, cwd=cwd)
+    process = subprocess.Popen(command, cwd=cwd, env=without_tasks())
     with _passing_on(process) as received:
         code = process.wait()
     return code, received[0] if received else None

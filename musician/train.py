@@ -40,7 +40,9 @@ def train(cfg: DictConfig) -> float | None:
 
     from musician.training.record import RunDirectory
     from musician.training.resume import find_state, read_record
+    from musician.training.slurm import check_tasks
 
+    check_tasks(hardware.devices)
     resume = find_state(cfg.ckpt_path, cfg.output_dir)
     before = read_record(resume) if resume is not None else None
     check_resume(cfg, before, {"config": OmegaConf.to_container(cfg, resolve=True)})
@@ -83,6 +85,8 @@ def fit(
     summary = summarise(trainer, cfg.objective, parameters)
     if run is not None and not trainer.interrupted:
         log_adapter(trainer.loggers, run.path)
+        if job.module.validation is not None and "val/loss" in summary.metrics:
+            job.module.validation.write(run.path)
         summary.write(run.path)
     return finish(summary)
 

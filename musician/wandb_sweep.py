@@ -18,7 +18,7 @@ from musician.launch import door
 from musician.positional import name_words
 
 #: Keys of this door that are not keys of the job; plain words on the command line are the first.
-OWN = ("definition", "method", "goal")
+OWN = ("definition", "method", "goal", "early_terminate")
 METHODS = (None, "grid", "random", "bayes")
 GOALS = ("minimize", "maximize")
 
@@ -33,7 +33,7 @@ def wandb_sweep(cfg: DictConfig) -> None:
             raise UserError(f"wandb_sweep: {name}={value} must be one of {', '.join(filter(None, known))}")
     overrides = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0] not in OWN]
     content = definition(read_params(cfg.definition), overrides, cfg.objective, cfg.goal, cfg.method)
-    content = {"project": cfg.logger.wandb.project, "name": cfg.name, **content}
+    content = {"project": cfg.logger.wandb.project, "name": cfg.name, **content, **stopping(cfg.early_terminate)}
     print(OmegaConf.to_yaml(OmegaConf.create(content)), end="")
 
 
@@ -85,6 +85,19 @@ def definition(
             *("logger.wandb.offline=false", "${args_no_hyphens}"),
         ],
     }
+
+
+def stopping(measured: Any) -> dict[str, Any]:
+    """Return W&B's own early stopping, Hyperband, after so many values of the objective; nothing for None.
+
+    Raises:
+        UserError: not a positive whole number.
+    """
+    if measured is None:
+        return {}
+    if not isinstance(measured, int) or measured < 1:
+        raise UserError(f"wandb_sweep: early_terminate={measured} must be a number of validations, at least 1")
+    return {"early_terminate": {"type": "hyperband", "min_iter": measured}}
 
 
 def parameter(override: Override) -> dict[str, Any]:

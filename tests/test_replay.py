@@ -6,7 +6,7 @@ import math
 import shutil
 
 import pytest
-from doors import assert_ran, assert_refused, call
+from doors import assert_ran, assert_refused, assert_stopped, call, spawn
 
 from musician.training.replay import block_and_kind, find_start, verdict
 
@@ -33,9 +33,9 @@ def replay(folder, step, *more, run="run"):
     return json.loads((folder / "out" / f"{run}-{step}" / f"replay-step-{step:06d}.json").read_text()), outcome.stdout
 
 
-def metrics(folder):
+def metrics(folder, run="run"):
     """The log's lines of the steps, in order."""
-    with (folder / "run" / "csv" / "metrics.csv").open(newline="") as stream:
+    with (folder / run / "csv" / "metrics.csv").open(newline="") as stream:
         return [row for row in csv.DictReader(stream) if row["train/loss"]]
 
 
@@ -178,7 +178,7 @@ def test_a_number_is_equal_within_single_precision_only():
     assert verdict(float("nan"), float("nan")) == "equal to the log"
 
 
-def test_the_start_is_the_newest_checkpoint_that_one_process_reads(tmp_path):
+def test_the_start_is_the_newest_whole_checkpoint_before_the_step(tmp_path):
     def checkpoint(name, zero=False):
         place = tmp_path / name
         place.mkdir(parents=True)
@@ -187,13 +187,43 @@ def test_the_start_is_the_newest_checkpoint_that_one_process_reads(tmp_path):
         return place
 
     six, older = checkpoint("run/checkpoints/step-000006"), checkpoint("before/checkpoints/step-000004")
-    checkpoint("run/checkpoints/step-000008", zero=True)
+    eight = checkpoint("run/checkpoints/step-000008", zero=True)
     (tmp_path / "run" / "checkpoints" / ".step-000007.partial").mkdir()
     run = tmp_path / "run"
-    assert find_start(run, 7, None) == (six, [])
-    assert find_start(run, 6, str(older)) == (older, [])
-    found, notes = find_start(run, 9, None)
-    assert found == six
-    assert "ZeRO or of several processes passed over: 1;" in notes[0]
-    assert find_start(run, 7, None, processes=2)[0] is None
-    assert find_start(run, 6, None)[0] is None
+    assert find_start(run, 7, None) == find_start(run, 8, None) == six
+    assert find_start(run, 6, str(older)) == older
+    assert find_start(run, 9, None) == eight
+    assert find_start(run, 6, None) is None
+
+
+@pytest.fixture(scope="module")
+def two_ranks(folder):
+    """The same run by two processes under ZeRO-2: each draws dropout of its own."""
+    assert_ran(spawn("train", *SMALL, "hydra.run.dir=two", "hardware=cpu_2proc", cwd=folder))
+    shutil.copytree(folder / "two", folder / "two_bare", symlinks=True)
+    shutil.rmtree(folder / "two_bare" / "checkpoints")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("run", "step", "start"), [("two", 5, 4), ("two", 6, 4), ("two", 4, 3), ("two_bare", 5, None)])
+def test_a_step_of_several_processes_is_taken_again_by_one(two_ranks, run, step, start):
+    """From inside an epoch, its end, the start of the run: the whole global batch, with each rank's dropout."""
+    found, said = replay(two_ranks, step, run=run)
+    assert found["start"] == (start and f"{run}/checkpoints/step-{start:06d}")
+    line = metrics(two_ranks, run)[step - 1]
+    assert found["loss"] == pytest.approx(float(line["train/loss"]), rel=1e-5)
+    assert found["gradient_norm"] == pytest.approx(float(line["train/grad_norm"]), rel=1e-5)
+    assert sum(len(micro["rows"]) for micro in found["micro_batches"]) == (1 if step == 6 else 4)
+    assert "2 processes: this one takes their micro-batches and random states in turn" in said
+    with_one = float(metrics(two_ranks)[step - 1]["train/loss"])
+    assert found["loss"] != pytest.approx(with_one, rel=1e-5), "or dropout is not tested"
+
+
+@pytest.mark.slow
+def test_a_checkpoint_without_all_its_shards_is_refused(two_ranks):
+    shutil.copytree(two_ranks / "two", two_ranks / "torn", symlinks=True)
+    shards = two_ranks / "torn" / "checkpoints" / "step-000004" / "state.ckpt" / "checkpoint"
+    next(shards.glob("*rank_1_*optim_states.pt")).unlink()
+    outcome = call("replay", "torn", "5", cwd=two_ranks)
+    assert_stopped(outcome, "step-000004", "1 of 2 processes")

@@ -81,6 +81,22 @@ def test_intervals_lists_and_fixed_values(tmp_path):
         assert config.global_batch_size == 16
 
 
+def test_wandb_stops_the_worse_jobs_early(tmp_path):
+    outcome = call("wandb_sweep", "lora_rank", "early_terminate=2", cwd=tmp_path)
+    assert_ran(outcome)
+    content = yaml.safe_load(outcome.stdout)
+    assert_valid(content)
+    assert "early_terminate" not in " ".join(content["command"])
+    curves = {"good": [3.0, 2.5, 2.0], "fair": [3.0, 2.7, 2.6], "bad": [3.0, 3.0, 3.0], "young": [9.0, 9.0]}
+    running = wandb_search.RunState.running
+    runs = [
+        wandb_search.SweepRun(name=name, state=running, sampledHistory=[{"val/loss": value} for value in values])
+        for name, values in curves.items()
+    ]
+    assert [run.name for run in wandb_search.stop_runs(content, runs)] == ["bad"], "a young one is left alone"
+    assert_refused(call("wandb_sweep", "lora_rank", "early_terminate=soon", cwd=tmp_path), "early_terminate=soon")
+
+
 def test_a_file_of_ones_own(tmp_path):
     (tmp_path / "mine.yaml").write_text("hydra: {sweeper: {params: {optimizer.lr: 'interval(1e-5, 1e-3)'}}}\n")
     outcome = call("wandb_sweep", "mine.yaml", "+experiment=smoke", cwd=tmp_path)

@@ -12,7 +12,7 @@ from torch import nn
 
 from musician.benchmarks.likelihood import evaluating
 from musician.benchmarks.shard import Shard
-from musician.benchmarks.statistics import Z95
+from musician.benchmarks.statistics import Z95, ratio_stderr
 from musician.data.conversation import Document
 from musician.data.render import Rendered, Renderer
 from musician.errors import UserError
@@ -110,9 +110,8 @@ class HeldOutTunes:
                     on_progress(turn + 1, rounds)
         found = shard.gather(mine)
         nats, tokens, notes = (sum(column) for column in zip(*found, strict=True))
-        return TuneLikelihood(
-            self.name, nats, tokens, notes, len(found), _ratio_error(found), time.perf_counter() - started
-        )
+        error = ratio_stderr([(each, length) for each, length, _ in found])
+        return TuneLikelihood(self.name, nats, tokens, notes, len(found), error, time.perf_counter() - started)
 
 
 def _read(network: nn.Module, tune: Rendered) -> tuple[float, int]:
@@ -126,14 +125,3 @@ def _read(network: nn.Module, tune: Rendered) -> tuple[float, int]:
         head.parameters()
     ):  # by itself a sharded head would be gathered once a chunk: as often as a tune is long
         return float(summed_nll(hidden, labels, head)), int((labels[:, 1:] != IGNORED).sum())
-
-
-def _ratio_error(found: Sequence[tuple[float, int, int]]) -> float:
-    """Standard error of total nats / total tokens, with tunes as the independent units."""
-    count = len(found)
-    if count < 2:
-        return math.nan
-    nats, tokens = (sum(item[column] for item in found) for column in (0, 1))
-    ratio = nats / tokens
-    residual = sum((item[0] - ratio * item[1]) ** 2 for item in found)
-    return math.sqrt(residual / (count - 1) / count) / (tokens / count)

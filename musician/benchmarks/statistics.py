@@ -169,6 +169,22 @@ def sign_flip(differences: Sequence[float], resamples: int = 10_000, seed: int =
     return (1 + hits) / (1 + resamples)
 
 
+def ratio_stderr(pairs: Sequence[tuple[float, float]]) -> float:
+    """Return the standard error of `sum of x / sum of y` over independent pairs (x, y), by the delta method.
+
+    Nats per token, for instance, of documents (nats, tokens): long ones count for more.
+
+    Returns:
+        nan for fewer than two pairs.
+    """
+    count = len(pairs)
+    if count < 2:
+        return math.nan
+    ratio = math.fsum(x for x, _ in pairs) / math.fsum(y for _, y in pairs)
+    residual = math.fsum((x - ratio * y) ** 2 for x, y in pairs)
+    return math.sqrt(residual / (count - 1) / count) / (math.fsum(y for _, y in pairs) / count)
+
+
 def stratified_stderr(strata: Sequence[Sequence[float]]) -> float:
     """Return the standard error of the unweighted mean of the strata's means; nan where a stratum has one value."""
     if min(map(len, strata)) < 2:

@@ -10,7 +10,7 @@ from musician.errors import UserError
 from musician.model.network import causal_lm
 
 
-def attach_lora(network: nn.Module, config: Any | None, fused: bool = False) -> nn.Module:
+def attach_lora(network: nn.Module, config: Any | None) -> nn.Module:
     """Wrap a network with adapters; None trains every weight instead.
 
     Embedding and head named in `modules_to_save` are trained in full and saved with the adapter. Where the model ties
@@ -19,8 +19,6 @@ def attach_lora(network: nn.Module, config: Any | None, fused: bool = False) -> 
     Args:
         network: a causal LM.
         config: a `peft.LoraConfig`.
-        fused: compute plain linear adapters as one autograd function (`musician.model.lora_linear`): the same loss and
-            gradients without dropout, the same distribution and other draws with it.
 
     Raises:
         UserError: the model has no module of a name in the config.
@@ -37,10 +35,6 @@ def attach_lora(network: nn.Module, config: Any | None, fused: bool = False) -> 
     for parameter in wrapped.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    if fused:
-        from musician.model.lora_linear import fuse_lora
-
-        fuse_lora(wrapped)
     return wrapped
 
 

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 IGNORED = -100
 
 #: Positions whose logits exist at one time.
-CHUNK = 512
+CHUNK = 256
 
 #: fp16 cannot hold the small probabilities in a gradient of logits; the product with the head is made at this scale.
 _FP16_SCALE = 1024.0
@@ -74,15 +74,22 @@ class _LinearNLL(torch.autograd.Function):
             torch.zeros(bias.shape, dtype=torch.float32, device=bias.device) if bias is not None and wants[2] else None
         )
         total = torch.zeros((), dtype=torch.float32, device=states.device)
+        # Written into again for each chunk: fresh memory of this size costs a CPU more than the soft-max does.
+        scores, shares = (
+            torch.empty(min(chunk, len(targets)), len(weight), dtype=kind, device=states.device)
+            for kind in (dtype, torch.float32)
+        )
         for start in range(0, len(targets), chunk):
-            rows, wanted = states[start : start + chunk].to(dtype), targets[start : start + chunk]
-            logits = functional.linear(rows, matrix, None if bias is None else bias.to(dtype)).float()
-            log_normaliser = logits.logsumexp(-1, keepdim=True)
-            total += (log_normaliser.squeeze(-1) - logits.gather(-1, wanted[:, None]).squeeze(-1)).sum()
+            rows, wanted = states[start : start + chunk].to(dtype), targets[start : start + chunk, None]
+            logits, grad_logits = scores[: len(rows)], shares[: len(rows)]
+            torch.mm(rows, matrix.T, out=logits)
+            if bias is not None:
+                logits += bias
+            torch.softmax(logits, -1, dtype=torch.float32, out=grad_logits)
+            total += _nll_of_softmax(logits, grad_logits, wanted)
             if not any(wants[:3]):
                 continue
-            grad_logits = logits.sub_(log_normaliser).exp_()
-            grad_logits.scatter_add_(-1, wanted[:, None], torch.full_like(log_normaliser, -1.0))
+            grad_logits.scatter_add_(-1, wanted, -torch.ones_like(wanted, dtype=torch.float32))
             scaled = (grad_logits * scale).to(dtype) if scale != 1.0 else grad_logits.to(dtype)
             if grad_states is not None:
                 grad_states[start : start + chunk] = ((scaled @ matrix).float() / scale).to(states.dtype)
@@ -103,6 +110,16 @@ class _LinearNLL(torch.autograd.Function):
         ]
         ctx.gradients = None
         return (*scaled, None, None)
+
+
+def _nll_of_softmax(logits: Tensor, shares: Tensor, wanted: Tensor) -> Tensor:
+    """Summed negative log-likelihood of targets `[n, 1]`, whose own share may be too small for a float to hold.
+
+    The normaliser is that of the likeliest token, of which the share is at least one in the vocabulary.
+    """
+    likeliest = logits.argmax(-1, keepdim=True)
+    normaliser = logits.gather(-1, likeliest).float() - shares.gather(-1, likeliest).log()
+    return (normaliser - logits.gather(-1, wanted).float()).sum()
 
 
 def _compute_dtype(states: Tensor) -> torch.dtype:

@@ -28,7 +28,8 @@ class StepMetrics(Callback):
     that are not padding and `train/useful_share` is their share of all positions. `train/mfu` compares their FLOPs (4N
     for a frozen base) with the rate of matrix products measured on this device when training starts; `train/hfu` also
     counts padding and what checkpointing computes again. `peak` says what was measured. Both go by the wall clock:
-    other work on the machine lowers them. `train/skipped_steps` counts updates that an fp16 overflow prevented.
+    other work on the machine lowers them. `train/skipped_steps` counts updates left out so far: fp16 overflows, and
+    gradients that were not finite (`module.nonfinite`).
 
     Args:
         every_n_steps: log the step metrics every so many optimiser steps.
@@ -113,7 +114,7 @@ class StepMetrics(Callback):
             "train/hfu": places / seconds * (flops + again) / self._peak if self._peak else float("nan"),
             "train/memory_gib": peak_memory_gib(module.device),
             "train/tokens_seen": float(self.tokens_seen),
-            "train/skipped_steps": float(getattr(trainer.model, "skipped_steps", 0)),
+            "train/skipped_steps": float(_skipped_steps(trainer, module)),
         }
         if trainer.global_step % self.every_n_steps == 0:
             for name, value in values.items():
@@ -130,6 +131,11 @@ def peak_memory_gib(device: torch.device) -> float:
 def _summed(trainer: lightning.Trainer, sums: Tensor) -> Tensor:
     reduced: Tensor = trainer.strategy.reduce(sums, reduce_op="sum")
     return reduced
+
+
+def _skipped_steps(trainer: lightning.Trainer, module: Any) -> int:
+    """Updates left out: DeepSpeed's engine counts those of the policy as well."""
+    return max(getattr(trainer.model, "skipped_steps", 0), module.nonfinite.skipped_steps)
 
 
 def _engine_norm(trainer: lightning.Trainer) -> float | None:

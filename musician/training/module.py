@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,16 +12,14 @@ from torch import Tensor, nn
 
 from musician.data.batches import Batch
 from musician.errors import UserError
-from musician.model.loss import IGNORED, summed_nll
-from musician.model.network import hidden_states, output_head
+from musician.model.loss import IGNORED
+from musician.model.passes import SummedNLL
 from musician.model.schedule import Schedule
 from musician.training.evaluation import exchange_objects
 from musician.training.layout import recount_batches
 from musician.training.nonfinite import NonFinite, require_finite
 from musician.training.randomness import random_state, restore_random_state
-
-#: Name of this part of a step in a profile.
-HEAD_AND_LOSS = "head and loss"
+from musician.training.validation import ValidationRows, in_order
 
 
 class CausalLMModule(lightning.LightningModule):
@@ -35,6 +34,7 @@ class CausalLMModule(lightning.LightningModule):
         optimizer: builds the optimiser from the network.
         schedule: share of the peak learning rate at each step.
         nonfinite: what happens when a loss or gradient is not finite; None stops.
+        nll: computes the loss of a micro-batch of `network`; None takes the network's own modules, all at once.
     """
 
     #: What a step trains on, for the run record.
@@ -46,13 +46,17 @@ class CausalLMModule(lightning.LightningModule):
         optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         schedule: Schedule,
         nonfinite: NonFinite | None = None,
+        nll: SummedNLL | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.strict_loading = False  # checkpoints hold the trainable weights only
         self._optimizer = optimizer
         self._schedule = schedule
-        self._validation = [0.0, 0.0]
+        self._nll = nll or SummedNLL(network)
+        self._validated: list[tuple[int, float, int]] = []
+        #: The rows of the last validation, of all ranks; None before there was one.
+        self.validation: ValidationRows | None = None
         self.nonfinite = nonfinite or NonFinite()
         #: The micro-batch that was trained on last.
         self.last_batch: Batch | None = None
@@ -61,12 +65,16 @@ class CausalLMModule(lightning.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the negative log-likelihoods of the supervised tokens of a micro-batch, in nats."""
-        hidden = hidden_states(self.network, batch["input_ids"], batch["position_ids"])
-        with torch.profiler.record_function(HEAD_AND_LOSS):
-            return summed_nll(hidden, batch["labels"], output_head(self.network))
+        return self._nll(batch["input_ids"], batch["labels"], batch["position_ids"])
+
+    def forward_by_modules(self, batch: Batch) -> Tensor:
+        """Compute the same through every module of the network, whose hooks then run."""
+        return self._nll.by_modules(batch["input_ids"], batch["labels"], batch["position_ids"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Share of this micro-batch in the mean loss of its global batch, times what Lightning and ZeRO divide by."""
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.nonfinite.leaves_out_step = False
         # Not self(batch): DeepSpeed's hooks would run twice, and end ZeRO-3's trace of the step after one module.
         share = self.forward(batch) / max(1, batch["supervised_in_global_batch"])
         share = self.nonfinite.guard_loss(self, batch, batch_idx, share)
@@ -76,29 +84,42 @@ class CausalLMModule(lightning.LightningModule):
 
     def on_after_backward(self) -> None:
         """Check the gradients; under fp16's loss scaling an overflow is expected and its step left out anyway."""
-        if self.last_batch is not None and not hasattr(self.trainer.strategy.precision_plugin, "scaler"):
+        if self.last_batch is not None and self._checks_gradients:
             self.nonfinite.guard_gradient(self, self.last_batch, self._batch_idx)
+
+    @property
+    def _checks_gradients(self) -> bool:
+        return not str(self.trainer.precision).startswith("16")
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Leave a step out whose gradient was not finite, where that is the policy."""
+        self.nonfinite.leave_out(self)
 
     def on_train_end(self) -> None:
         """Never end well with weights that are not finite."""
         require_finite(self, self.last_batch)
 
     def on_validation_epoch_start(self) -> None:
-        """Begin a new sum."""
-        self._validation = [0.0, 0.0]
+        """Begin anew."""
+        self._validated = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add up nats and supervised tokens."""
-        self._validation[0] += float(self(batch))
-        self._validation[1] += int((batch["labels"][:, 1:] != IGNORED).sum())
+        """Note nats and supervised tokens of each row, with its place among all rows."""
+        hidden, head = hidden_states(self.network, batch["input_ids"], batch["position_ids"]), output_head(self.network)
+        supervised = (batch["labels"][:, 1:] != IGNORED).sum(1).tolist()
+        first = (batch_idx * self.trainer.world_size + self.global_rank) * len(supervised)
+        pairs = zip(hidden.split(1), batch["labels"].split(1), strict=True)
+        nats = torch.stack([summed_nll(states, labels, head) for states, labels in pairs]).tolist()
+        self._validated += zip(range(first, first + len(nats)), nats, supervised, strict=True)
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over all supervised tokens of all ranks, in nats per token."""
-        sums = torch.tensor(self._validation, dtype=torch.float64, device=self.device)
-        total = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        if not torch.isfinite(total[0]):
-            raise UserError(f"val/loss is {float(total[0])} at step {self.global_step}; lower optimizer.lr and resume")
-        self.log("val/loss", (total[0] / total[1].clamp(min=1)).float(), prog_bar=True, sync_dist=True)
+        self.validation = in_order([row for rows in exchange_objects(self._validated) for row in rows])
+        nats, tokens = math.fsum(self.validation.nats), sum(self.validation.tokens)
+        if not math.isfinite(nats):
+            raise UserError(f"val/loss is {nats} at step {self.global_step}; lower optimizer.lr and resume")
+        loss = torch.tensor(nats / max(1, tokens), device=self.device)
+        self.log("val/loss", loss, prog_bar=True, sync_dist=True)
 
     def new_optimizer(self) -> torch.optim.Optimizer:
         """The optimiser of the trained weights, as it is before the first step."""
@@ -112,9 +133,10 @@ class CausalLMModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Move the schedule on, unless an fp16 overflow made DeepSpeed skip the update; Lightning would not ask."""
+        """Move the schedule on, unless the update was left out, by DeepSpeed for an fp16 overflow or by the policy."""
         engine: Any = self.trainer.model
-        if not hasattr(engine, "was_step_applied") or engine.was_step_applied():
+        applied = engine.was_step_applied() if hasattr(engine, "was_step_applied") else True
+        if applied and not self.nonfinite.leaves_out_step:
             super().lr_scheduler_step(scheduler, metric)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
@@ -130,6 +152,7 @@ class CausalLMModule(lightning.LightningModule):
         DeepSpeed keeps one copy of what Lightning saves, that of rank 0, and each rank has drawn differently.
         """
         checkpoint["nonfinite_skipped"] = self.nonfinite.skipped
+        checkpoint["nonfinite_skipped_steps"] = self.nonfinite.skipped_steps
         checkpoint["random_states"] = exchange_objects(random_state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -139,11 +162,14 @@ class CausalLMModule(lightning.LightningModule):
         """
         recount_batches(checkpoint, self.trainer.accumulate_grad_batches)
         self.nonfinite.skipped = checkpoint.get("nonfinite_skipped", 0)
+        self.nonfinite.skipped_steps = checkpoint.get("nonfinite_skipped_steps", 0)
         states = checkpoint.get("random_states") or [None]
         self._random_state = states[self.global_rank % len(states)]
 
     def on_train_start(self) -> None:
-        """Restore the random state of a resumed run."""
+        """Watch the gradients; restore the random state of a resumed run."""
+        if self._checks_gradients:
+            self.nonfinite.gradients.begin(self)
         if self._random_state is not None:
             restore_random_state(self._random_state)
             self._random_state = None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from musician.data.batches import Batch
 from musician.errors import UserError
@@ -24,8 +26,9 @@ class NonFinite:
 
     Args:
         policy: `stop` ends the run with a message that names rank, step, micro-batch, sample and layer. `skip` says the
-            same and leaves that micro-batch out of its step: it adds no gradient, while its tokens still count.
-        limit: micro-batches that may be left out in a run; one more stops it.
+            same and goes on. A bad loss leaves its micro-batch out of the step: it adds no gradient, while its tokens
+            still count. A bad gradient leaves the step out: neither weights nor learning rate move.
+        limit: bad micro-batches that a run may have; one more stops it.
 
     Raises:
         UserError: another policy or a negative limit.
@@ -38,6 +41,11 @@ class NonFinite:
         self.limit = limit
         #: Micro-batches left out so far, over all ranks.
         self.skipped = 0
+        #: Steps left out so far for a bad gradient.
+        self.skipped_steps = 0
+        #: Whether the step that is being gathered will be left out.
+        self.leaves_out_step = False
+        self.gradients = GradientWatch()
 
     def guard_loss(self, module: lightning.LightningModule, batch: Batch, batch_idx: int, loss: Tensor) -> Tensor:
         """Return the loss of a micro-batch, or where it is not finite obey the policy; every rank takes part.
@@ -55,25 +63,29 @@ class NonFinite:
         return sum((p.float().sum() * 0.0 for p in trainable), torch.zeros((), device=loss.device)) if bad else loss
 
     def guard_gradient(self, module: lightning.LightningModule, batch: Batch, batch_idx: int) -> None:
-        """Check the gradients after a backward pass, where they are in the parameters (not under DeepSpeed).
+        """Check what a backward pass gave; every rank takes part.
 
-        With `skip` what the step has gathered so far is left out, earlier micro-batches included.
+        With `skip` the whole step is left out: see `leave_out`.
 
         Raises:
             UserError: naming the place, on rank 0; the other ranks end quietly.
         """
-        gradients = {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
-        if not gradients:
+        worst = self.gradients.first_bad()
+        if not module.trainer.strategy.reduce_boolean_decision(worst is not None, all=False):
             return
-        bad = not bool(torch.isfinite(torch.nn.utils.get_total_norm(list(gradients.values()))))
-        if not module.trainer.strategy.reduce_boolean_decision(bad, all=False):
-            return
-        worst = [name for name, gradient in gradients.items() if not torch.isfinite(gradient).all()]
-        where = f"first in {worst[-1]}" if worst else "their norm is too large to be a number"
-        found = f"gradient is not finite {place(module, batch, batch_idx)}; {where}" if bad else None
+        found = f"gradient is not finite {place(module, batch, batch_idx)}; {worst}" if worst else None
         self._obey(module, [line for line in exchange_objects(found) if line])
-        for parameter in module.parameters():
-            parameter.grad = None  # the optimiser passes over what has no gradient: the step is left out
+        self.leaves_out_step = True
+
+    def leave_out(self, module: nn.Module) -> None:
+        """Take the gradients of a step away, and with them the step: the optimiser passes over what has none.
+
+        DeepSpeed has taken the gradients already, and by itself steps over what is not finite.
+        """
+        if self.leaves_out_step:
+            self.skipped_steps += 1
+            for parameter in module.parameters():
+                parameter.grad = None
 
     def _obey(self, module: lightning.LightningModule, lines: list[str]) -> None:
         self.skipped += len(lines)
@@ -86,6 +98,35 @@ class NonFinite:
             return
         why = f"; {self.limit} were left out before (module.nonfinite.limit)" if self.policy == "skip" else ""
         stop(module, f"{said}{why}: lower optimizer.lr, or use a precision with more range")
+
+
+class GradientWatch:
+    """Sees each gradient as the backward pass makes it: of this rank, this micro-batch, before ZeRO takes it away."""
+
+    def __init__(self) -> None:
+        self._norms: list[tuple[str, Tensor]] = []
+        self._hooks: list[RemovableHandle] = []
+
+    def begin(self, module: nn.Module) -> None:
+        """Watch the trained weights of a module, and no other's."""
+        for hook in self._hooks:
+            hook.remove()
+        trained = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
+        self._hooks = [weight.register_hook(partial(self._note, name)) for name, weight in trained]
+
+    def first_bad(self) -> str | None:
+        """Where gradients since the last call began to be not finite, in words; None where all are."""
+        noted, self._norms = self._norms, []
+        if not noted:
+            return None
+        norms = torch.stack([norm for _, norm in noted])
+        if torch.isfinite(torch.linalg.vector_norm(norms)):  # the only wait for the device
+            return None
+        worst = next((name for name, norm in noted if not torch.isfinite(norm)), None)
+        return f"first in {worst}" if worst else "their norm is too large to be a number"
+
+    def _note(self, name: str, gradient: Tensor) -> None:
+        self._norms.append((name, torch.linalg.vector_norm(gradient.detach().float())))
 
 
 def stop(module: lightning.LightningModule, message: str) -> None:
@@ -126,7 +167,7 @@ def first_bad_layer(module: Any, batch: Batch) -> str:
     ]
     try:
         with undisturbed(), torch.no_grad():
-            module(batch)
+            module.forward_by_modules(batch)
     finally:
         for handle in handles:
             handle.remove()

@@ -16,10 +16,9 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from musician.atomic import write_text
 from musician.model.network import causal_lm
-from musician.training.module import HEAD_AND_LOSS
+from musician.model.ranges import ATTENTION, HEAD_AND_LOSS, LORA, MLP, REST
 
 #: Ranges of the forward pass; work of the backward pass counts where its forward operation ran.
-ATTENTION, LORA, MLP, REST = "attention", "LoRA", "MLP", "norms, embedding, rotary"
 _RANGES = {ATTENTION, LORA, MLP, REST, HEAD_AND_LOSS}
 
 #: Ranges that torch names, by how the name begins.
@@ -99,7 +98,7 @@ class StepProfile(Callback):
 def mark_ranges(network: nn.Module) -> list[Any]:
     """Let each forward pass of a network name its kinds of work to the profiler; returns handles to remove.
 
-    A LoRA layer that is fused (`hardware.fused_lora`) is one function and counts where it stands.
+    Adapters that are folded (`hardware.fold_lora`) count where they stand.
     """
     lm: Any = causal_lm(network)
     body = getattr(lm, lm.base_model_prefix)

@@ -217,27 +217,19 @@ def verdict(value: float | None, before: float | None) -> str:
     return f"differs from the logged {before:.9g} by {value - before:+.3g}"
 
 
-def find_start(run: Path, step: int, resumed_from: str | None, processes: int = 1) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint from which one process can go on to a step.
+def find_start(run: Path, step: int, resumed_from: str | None) -> Path | None:
+    """The newest checkpoint before a step, whoever wrote it: one process or several, with ZeRO or without.
 
     Args:
         run: the run directory.
         step: the step that is to come.
         resumed_from: the checkpoint that the run itself continued.
-        processes: of the run; several count the micro-batches of an epoch otherwise than one.
 
     Returns:
-        The checkpoint, None for the beginning; and what is to be said about it.
+        The checkpoint; None for the beginning.
     """
     written = [(number, found) for number, found in _checkpoints(run, resumed_from) if number < step]
-    usable = [(number, found) for number, found in written if processes == 1 and (found / "state.ckpt").is_file()]
-    notes = []
-    if len(usable) < len(written):
-        passed = len(written) - len(usable)
-        notes.append(f"checkpoints of ZeRO or of several processes passed over: {passed}; one cannot go on from them")
-    if not usable:
-        return None, [*notes, f"no checkpoint to begin with before step {step}: trains from the start of the run"]
-    return max(usable, key=lambda pair: pair[0])[1], notes
+    return max(written, key=lambda pair: pair[0])[1] if written else None
 
 
 def _checkpoints(run: Path, resumed_from: str | None) -> Iterator[tuple[int, Path]]:

@@ -71,7 +71,7 @@ def _panels(jobs: Sequence[Job]) -> dict[str, dict[str, Interval]]:
     objective = jobs[0].summary.objective or "objective"
     panels: dict[str, dict[str, Interval]] = {}
     for job in jobs:
-        found: dict[str, Any] = {objective: job.summary.value}
+        found: dict[str, Any] = {} if objective in job.scores else {objective: job.summary.value}
         found |= {title: getattr(job.summary, name) for name, title in _COSTS.items()}
         for title, value in found.items():
             if value is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,6 +15,10 @@ from musician.benchmarks.records import Record
 from musician.benchmarks.scoreboard import Score
 from musician.benchmarks.statistics import holm
 from musician.training.summary import RunSummary, read_summary
+from musician.training.validation import ValidationRows, loss_difference, read_validation
+
+#: The figure of a validation.
+LOSS = "val/loss"
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,9 @@ class Job:
         name: of its directory.
         values: what the sweep set, by key.
         summary: its last figures.
-        scores: the headline figure of each benchmark in its last evaluation, by name.
+        scores: the headline figure of each benchmark in its last evaluation, by name, and `val/loss`.
         records: its answers there, by benchmark.
+        validation: its last validation; None where it had none.
     """
 
     name: str
@@ -33,6 +39,7 @@ class Job:
     summary: RunSummary
     scores: Mapping[str, Score]
     records: Mapping[str, Sequence[Record]]
+    validation: ValidationRows | None = None
 
     @property
     def label(self) -> str:
@@ -42,14 +49,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two jobs on the questions of a benchmark that both answered.
+    """Two jobs on the questions of a benchmark that both answered, or on the rows of their validation.
 
     Attributes:
-        benchmark: its name.
+        benchmark: its name, or `val/loss`.
         a: name of the first job.
         b: name of the second.
-        n: shared questions.
-        difference: accuracy of `b` less that of `a`.
+        n: shared questions or rows.
+        difference: accuracy of `b` less that of `a`, or of its loss in nats per token.
         p_value: see `Difference`.
         adjusted: the same after Holm's correction for all contrasts of the sweep.
     """
@@ -66,6 +73,10 @@ class Contrast:
     def separable(self) -> bool:
         """Whether it is more than noise."""
         return self.adjusted < SIGNIFICANT
+
+    def __str__(self) -> str:
+        size = f"{self.difference:+.4g}" if self.benchmark == LOSS else f"{self.difference * 100:+.1f} points"
+        return f"{self.benchmark}: {self.b} against {self.a} {size}, n={self.n}, Holm p={self.adjusted:.3g}"
 
 
 def read_jobs(overrides: Mapping[Path, Sequence[str]]) -> tuple[list[Job], list[str]]:
@@ -84,7 +95,9 @@ def read_jobs(overrides: Mapping[Path, Sequence[str]]) -> tuple[list[Job], list[
         asked = any(directory.glob("eval/step-*/*/predictions.jsonl"))
         records = read_run(directory) if asked else {}
         scores = {name: headline(name, found) for name, found in records.items()} | measures(directory, records)
-        finished.append(Job(directory.name, values[directory], summary, scores, records))
+        validation = read_validation(directory)
+        loss = {} if validation is None else {LOSS: loss_score(summary, validation)}
+        finished.append(Job(directory.name, values[directory], summary, loss | scores, records, validation))
     return sorted(finished, key=lambda job: [_in_order(value) for value in job.values.values()]), sorted(unfinished)
 
 
@@ -94,6 +107,13 @@ def swept_values(overrides: Mapping[Path, Sequence[str]]) -> dict[Path, dict[str
     keys = dict.fromkeys(key for words in split.values() for key in words)
     swept = [key for key in keys if len({words.get(key, "-") for words in split.values()}) > 1]
     return {job: {key: words.get(key, "-") for key in swept} for job, words in split.items()}
+
+
+def loss_score(summary: RunSummary, validation: ValidationRows) -> Score:
+    """Return a job's validation loss with its 95 % interval."""
+    value, half = summary.metrics[LOSS], validation.half_width
+    low, high = (None, None) if math.isnan(half) else (value - half, value + half)
+    return Score(LOSS, value, low, high, len(validation.tokens))
 
 
 def headline(benchmark: str, records: Sequence[Record]) -> Score:
@@ -130,7 +150,7 @@ def headline_name(benchmark: str, records: Sequence[Record]) -> str:
 
 
 def contrasts(jobs: Sequence[Job]) -> list[Contrast]:
-    """Test each two jobs on each benchmark both have, Holm-corrected over all these tests.
+    """Test each two jobs on their validation and each benchmark both have, Holm-corrected over all these tests.
 
     Pruned jobs are left out: they were trained for less.
 
@@ -139,6 +159,8 @@ def contrasts(jobs: Sequence[Job]) -> list[Contrast]:
     """
     found = []
     for a, b in combinations([job for job in jobs if not job.summary.pruned], 2):
+        if a.validation and b.validation and (loss := loss_difference(a.validation, b.validation)):
+            found.append((LOSS, a.name, b.name, len(a.validation.tokens), *loss))
         for name in (name for name in a.records if name in b.records):
             differences = compare(a.records[name], b.records[name], resamples=1000).differences
             one = differences[headline_name(name, a.records[name])]
@@ -150,13 +172,8 @@ def contrasts(jobs: Sequence[Job]) -> list[Contrast]:
 def verdict(found: Sequence[Contrast]) -> list[str]:
     """Say which jobs are separable from noise."""
     if not found:
-        return ["no two jobs that ran to their end answered the same benchmark: nothing was tested"]
-    told = [
-        f"{one.benchmark}: {one.b} against {one.a} {one.difference * 100:+.1f} points, n={one.n}, "
-        f"Holm p={one.adjusted:.3g}"
-        for one in found
-        if one.separable
-    ]
+        return ["no two jobs that ran to their end have a validation or a benchmark in common: nothing was tested"]
+    told = [str(one) for one in found if one.separable]
     tests = "1 paired test" if len(found) == 1 else f"{len(found)} paired tests, Holm-corrected"
     return told or [f"nothing is separable from noise: {tests}, at 5 %"]
 

@@ -54,6 +54,16 @@ def import_all():
         importlib.import_module(f"musician.{part}")
 
 
+def import_as(file):
+    """Import what a run had imported when it ended, so that later forks find it; the CPU-seconds that it took."""
+    before = time.process_time()
+    for name in file.read_text().split():
+        if name not in sys.modules:
+            with suppress(Exception):  # some are there only after another, or only once
+                importlib.import_module(name)
+    return time.process_time() - before
+
+
 def fork(folder, name, rank, world_size, port, overrides, prepare=lambda: None):
     """Fork one rank of `musician.train` with these overrides, after `prepare`; its process id."""
     pid = os.fork()
@@ -74,6 +84,7 @@ def fork(folder, name, rank, world_size, port, overrides, prepare=lambda: None):
         sys.argv = ["musician.train", *overrides]
         prepare()
         importlib.import_module("musician.train").main()
+        (folder / "modules").write_text("\n".join(sorted(sys.modules)))
         code = 0
     except SystemExit as end:
         code = int(end.code or 0)
@@ -100,7 +111,7 @@ def wait(pids):
 def kill_when(pids, is_time):
     """Kill all ranks at a moment; false when they had ended before."""
     while (used := cpu_seconds(pids[0])) is not None and not is_time(used):
-        time.sleep(0.0005)
+        time.sleep(0.002)
     if used is not None:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
@@ -128,6 +139,7 @@ def main(folder, world_size, kills, seed):
     codes, whole = wait(start(folder, "whole", world_size))
     if any(codes):
         raise SystemExit(f"the undisturbed run failed: {codes}")
+    whole -= import_as(folder / "modules")
     moments, ended, inside, name = [], [], 0, "killed0"
     while len(moments) < kills or name not in ended:
         checkpoints = folder / name / "checkpoints"

@@ -18,7 +18,7 @@ def adapter(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("world_size", "kills"), [(1, 20), (2, 4)])
+@pytest.mark.parametrize(("world_size", "kills"), [(1, 20), (2, 20)])
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, world_size, kills):
     """Dropout is on; every second kill falls into the writing of a checkpoint, the others anywhere."""
     script = Path(__file__).with_name("killed_runs.py")

@@ -2,15 +2,19 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[2]
+from .test_strategy import found_by
+from .toys import run_jobs
+
+JOB = (
+    *("+experiment=smoke", "logger=[csv]", "benchmark=[]", "data.limit_train_rows=22", "global_batch_size=6"),
+    *("lora.lora_dropout=0", "trainer.max_epochs=2", "trainer.gradient_clip_val=0.5", "optimizer.lr_ratio=4"),
+    *("lora.r=2", "lora.modules_to_save=[embed_tokens]"),
+    *("callbacks.checkpoints.every_n_steps=3", "callbacks.checkpoints.keep=9"),
+)
 ZERO = {f"zero{stage}": ("hardware=cpu_2proc", f"hardware.strategy.stage={stage}") for stage in (1, 2, 3)}
 #: Weights do not divide among three, so the parts of a weight are padded.
 LAYOUTS = {"alone": (), **ZERO, "zero3 of 3": (*ZERO["zero3"], "hardware.devices=3")}
@@ -32,21 +36,12 @@ def ranks(layout):
 def runs(tmp_path_factory):
     """Every move, after the runs that it begins with."""
     folder = tmp_path_factory.mktemp("moved")
-    jobs = [(name, ranks(name), LAYOUTS[name]) for name in ("alone", "zero2")]
+    jobs = [(name, ranks(name), [*JOB, *LAYOUTS[name]]) for name in ("alone", "zero2")]
     for before, step, after in MOVES:
         origin = "zero2 4 zero3 of 3" if before == "zero3 of 3" else before
         state = f"ckpt_path='{folder / origin / 'checkpoints' / f'step-{step:06d}'}'"
-        jobs.append((f"{before} {step} {after}", ranks(after), (*LAYOUTS[after], state)))
-    script = Path(__file__).with_name("moved_runs.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder), json.dumps(jobs)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=800,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+        jobs.append((f"{before} {step} {after}", ranks(after), [*JOB, *LAYOUTS[after], state]))
+    run_jobs(folder, jobs)
     return folder
 
 
@@ -107,3 +102,23 @@ def test_what_goes_on_is_said_in_one_line(runs):
     ]
     assert said("zero2 3 zero1")[0].endswith("order of the data are kept")
     assert said("zero2") == []
+
+
+@pytest.mark.slow
+def test_a_loss_scale_is_carried_over(tunes, tmp_path):
+    """fp16 on the CPU, by the real engine: scale, window and skipped steps go on in one process and at stage 3."""
+    found = found_by("fp16_moved_ranks.py", tunes, tmp_path / "found.json")
+    whole = found["whole"][0][0]
+    assert whole["dtype"] == "torch.float16"
+    scales = whole["scales"]
+    assert (scales[0], scales[2], scales[7], scales[11]) == (64, 32, 64, 128), (
+        "twice too large, then grown every fourth"
+    )
+    assert whole["skipped_steps"] == [0, 1, *[2] * 10]
+    for name in ("one", "stage 3"):
+        ranks, codes = found[name]
+        assert codes == [0] * len(ranks)
+        for key in ("scales", "skipped_steps"):
+            assert ranks[0][key] == whole[key][7:], (name, key)
+        assert ranks[0]["lr"] == pytest.approx(whole["lr"][7:], rel=1e-6)
+        assert ranks[0]["loss"] == pytest.approx(whole["loss"][7:], rel=2e-3), "half precision"

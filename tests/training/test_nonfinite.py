@@ -1,5 +1,7 @@
 """A loss, gradient or weight that is not finite is found where it arises, said with its place, and never kept."""
 
+import re
+
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
@@ -7,6 +9,7 @@ from pytorch_lightning.callbacks import Callback
 from musician.errors import UserError
 from musician.training.nonfinite import NonFinite
 
+from .test_strategy import found_by
 from .toys import adapted, fit
 
 
@@ -29,7 +32,7 @@ class Poison(Callback):
         if not self.active:
             return None
         if self.backward:
-            return output + torch.where(output == output, 0.0, 0.0) * 0 + _BadGradient.apply(output)
+            return output + _BadGradient.apply(output)
         return output * float("inf")
 
 
@@ -121,3 +124,50 @@ def test_a_single_step_that_ruins_the_weights_is_an_error(tunes, tmp_path, folde
 def test_a_setting_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(UserError, match=r"module\.nonfinite"):
         NonFinite(**wrong)
+
+
+@pytest.fixture(scope="module")
+def ranks(tunes, tmp_path_factory):
+    """What two real ranks of ZeRO found, of which one makes a bad gradient in the second step."""
+    pytest.importorskip("deepspeed")
+    return found_by("nonfinite_ranks.py", tunes, tmp_path_factory.mktemp("ranks") / "found.json")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 3])
+def test_zero_stops_at_the_step_and_names_the_rank(ranks, stage):
+    """Rank 0 says what rank 1 found; no rank waits for another."""
+    first, second = ranks[f"{stage} stop"]["ranks"]
+    assert re.search(
+        r"gradient is not finite at step 1, rank 1, micro-batch 1 \(sample .*layers\.1\.self_attn", first["error"]
+    )
+    assert second is None
+    assert ranks[f"{stage} stop"]["codes"] == [0, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_zero_leaves_the_same_step_out_as_one_process(ranks, tunes, stage):
+    alone = run(tunes, None, Poison(LAYER, 7, backward=True), "skip")
+    for found in ranks[f"{stage} skip"]["ranks"]:
+        assert (found["error"], found["steps"], found["left_out"]) == (None, alone.trainer.global_step, 1)
+        assert found["skipped"] == alone.log.column("train/skipped_steps") == [0, *[1] * (found["steps"] - 1)]
+        assert found["rates"] == pytest.approx(alone.log.column("train/lr"), rel=1e-6)
+        for name, weight in alone.weights().items():
+            assert found["weights"][name] == pytest.approx(weight.flatten().tolist(), rel=1e-4, abs=1e-6), name
+    assert "left out (1 of at most 10)" in ranks[f"{stage} skip"]["ranks"][0]["said"]
+    assert alone.log.column("train/lr")[2] == alone.log.column("train/lr")[1], "the schedule waits as well"
+
+
+def test_a_bad_gradient_leaves_its_whole_step_out(tunes):
+    """Neither the micro-batches before nor those after it count, and Adam does not move on its moments."""
+    seen = []
+
+    class Weights(Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            seen.append(torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad]))
+
+    options = {"callbacks": [Poison(LAYER, 5, backward=True), Weights()], "nonfinite": NonFinite("skip")}
+    fit(tunes, network=adapted(), max_steps=3, **options)
+    assert torch.equal(seen[3], seen[7])
+    assert not torch.equal(seen[7], seen[11])

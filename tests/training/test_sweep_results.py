@@ -2,12 +2,15 @@
 
 import csv
 import json
+import random
+import statistics
 
 import pytest
 from doors import assert_ran, assert_refused, call
 
 from musician.benchmarks.records import Record, write_records
 from musician.benchmarks.statistics import holm
+from musician.training.validation import ValidationRows
 
 
 def test_holm_as_worked_by_hand():
@@ -17,13 +20,13 @@ def test_holm_as_worked_by_hand():
     assert holm([]) == []
 
 
-def write_job(folder, rank, right, finished=True):
+def write_job(folder, rank, right, finished=True, loss=None):
     """A job whose first `right` of 40 answers are right."""
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "overrides.yaml").write_text(f"- model=tiny\n- lora.r={rank}\n")
     (folder / ".hydra" / "config.yaml").write_text("logger: {csv: {_target_: csv}}\n")
     figures = {"trainable_parameters": rank * 10, "parameters": 999, "seconds_training": 1.5, "tokens_seen": 7}
-    summary = {"step": 3, "objective": "val/loss", "metrics": {"val/loss": 2.0 / rank}, "peak_memory_gib": 0.5}
+    summary = {"step": 3, "objective": "val/loss", "metrics": {"val/loss": loss or 2.0 / rank}, "peak_memory_gib": 0.5}
     if finished:
         (folder / "summary.json").write_text(json.dumps(summary | figures))
     for step, correct in ((0, 0), (3, right)):
@@ -72,3 +75,29 @@ def test_it_says_that_nothing_is_separable(tmp_path):
 
 def test_a_directory_without_jobs_is_refused(tmp_path):
     assert_refused(summarize(tmp_path), "directory=sweep holds no job")
+
+
+def test_losses_have_intervals_and_paired_tests(tmp_path):
+    """r4 is better on each of 20 rows, r16 on half of them; r64 was validated on other rows."""
+    chance = random.Random(0)
+    base = [chance.uniform(10, 40) for _ in range(20)]
+    rows = {2: base, 4: [nats - 0.5 for nats in base], 16: [nats + (-1) ** i for i, nats in enumerate(base)], 64: base}
+    tokens = {rank: [10] * 20 if rank < 64 else [11] * 20 for rank in rows}
+    for rank, nats in rows.items():
+        write_job(tmp_path / "sweep" / f"r{rank}", rank, 20, loss=sum(nats) / 200)
+        ValidationRows(nats, tokens[rank]).write(tmp_path / "sweep" / f"r{rank}")
+    outcome = summarize(tmp_path)
+    assert_ran(outcome)
+    found = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    mean, deviation = statistics.mean(base) / 10, statistics.stdev(base) / 10
+    row = found["jobs"][0]
+    assert row["val/loss/n"] == 20
+    assert (row["val/loss/low"] + row["val/loss/high"]) / 2 == pytest.approx(row["val/loss"]) == pytest.approx(mean)
+    assert row["val/loss/high"] - mean == pytest.approx(1.959964 * deviation / 20**0.5), "documents of one length"
+    tests = {(one["a"], one["b"]): one for one in found["tests"] if one["benchmark"] == "val/loss"}
+    assert tests.keys() == {("r2", "r4"), ("r2", "r16"), ("r4", "r16")}
+    assert tests["r2", "r4"]["difference"] == pytest.approx(-0.05)
+    assert tests["r2", "r4"]["p_value"] == 2 * 0.5**20
+    assert tests["r2", "r16"]["p_value"] == 1.0
+    assert [pair for pair, one in tests.items() if one["separable"]] == [("r2", "r4")]
+    assert "val/loss: r4 against r2 -0.05, n=20, Holm p=1.7" in outcome.stdout

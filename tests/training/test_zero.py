@@ -1,4 +1,4 @@
-"""ZeRO on two CPU processes through the real command: the figures and weights of one process, at every stage."""
+"""ZeRO on two CPU processes, by the door itself: the figures and weights of one process, at every stage."""
 
 import json
 
@@ -6,19 +6,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from .toys import column
+from .toys import column, run_jobs
 
 pytestmark = pytest.mark.slow
 
 #: Eight steps, the last of two rows: one rank's second micro-batch is empty. Everything that can be trained is.
 JOB = (
+    *("+experiment=smoke", "logger=[csv]"),
     *("global_batch_size=4", "data.limit_train_rows=30", "lora.lora_dropout=0", "trainer.gradient_clip_val=0.5"),
     *("lora.modules_to_save=[embed_tokens,lm_head]", "benchmark=[held_out_tunes]"),
     *("callbacks.checkpoints.every_n_steps=5", "callbacks.checkpoints.keep=2"),
 )
 TWO = "hardware=cpu_2proc"
 STAGES = {
-    "1": (TWO, "hardware.strategy.stage=1"),
+    # Adapters folded and documents a few at a time, as one process does by default.
+    "1": (TWO, "hardware.strategy.stage=1", "hardware.fold_lora=true", "hardware.tokens_per_pass=64"),
     "2": (TWO,),
     "2 offloaded": (TWO, "hardware.strategy.offload_optimizer=true"),
     # Nothing stays whole, and the weights are sharded before the optimiser is made.
@@ -30,9 +32,16 @@ STAGES = {
 
 
 @pytest.fixture(scope="module")
-def alone(command_line):
-    """The job in one process."""
-    return command_line("alone", *JOB)[0]
+def runs(tmp_path_factory):
+    """The job in one process, at every stage in two, and continued at each from the middle of an epoch."""
+    folder = tmp_path_factory.mktemp("zero")
+    jobs = [("alone", 1, JOB), *((f"stage {stage}", 2, [*JOB, *options]) for stage, options in STAGES.items())]
+    for stage in ("1", "2", "3"):
+        options = [option for option in STAGES[stage] if option != "validate_at_start=true"]
+        state = folder / f"stage {stage}" / "checkpoints" / "step-000005"
+        jobs.append((f"resumed {stage}", 2, [*JOB, *options, f"ckpt_path='{state}'"]))
+    run_jobs(folder, jobs)
+    return folder
 
 
 def adapter(run, step="last"):
@@ -48,9 +57,9 @@ def check_equal_weights(run, other, tolerance):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_two_processes_give_the_figures_and_the_weights_of_one(command_line, alone, stage):
+def test_two_processes_give_the_figures_and_the_weights_of_one(runs, stage):
     """B24, B26: loss, gradient norm, rate, validation, benchmark; the adapter of any stage is whole."""
-    run, _ = command_line(f"stage {stage}", *JOB, *STAGES[stage])
+    alone, run = runs / "alone", runs / f"stage {stage}"
     benchmark = "eval/held_out_tunes/nats_per_token"
     for key in ("train/loss", "train/grad_norm", "train/lr", "train/tokens_seen", benchmark):
         assert len(column(alone, key)) == (2 if key == benchmark else 8)
@@ -61,11 +70,9 @@ def test_two_processes_give_the_figures_and_the_weights_of_one(command_line, alo
 
 
 @pytest.mark.parametrize("stage", ["1", "2", "3"])
-def test_a_resumed_run_ends_with_the_same_bits(command_line, stage):
-    """B28, at each stage: from the middle of an epoch, in processes that know nothing of the first ones."""
-    whole, _ = command_line(f"stage {stage}", *JOB, *STAGES[stage])
-    options = [option for option in STAGES[stage] if option != "validate_at_start=true"]
-    run, _ = command_line(f"resumed {stage}", *JOB, *options, f"ckpt_path='{whole / 'checkpoints' / 'step-000005'}'")
+def test_a_resumed_run_ends_with_the_same_bits(runs, stage):
+    """B28, at each stage: in processes that know nothing of the first ones."""
+    whole, run = runs / f"stage {stage}", runs / f"resumed {stage}"
     assert column(run, "train/loss") == column(whole, "train/loss")[5:]
     wanted = adapter(whole)
     for name, weight in adapter(run).items():

@@ -1,6 +1,8 @@
 """A training run in this process, in a second; and the real command in its own."""
 
 import csv
+import json
+import os
 import random
 import subprocess
 import sys
@@ -155,6 +157,7 @@ def fit(
     keep=1,
     monitor="val/loss",
     nonfinite=None,
+    devices=1,
     **trainer_options,
 ):
     """Train the toy as the door does; checkpoints go to `folder` where there is one."""
@@ -171,9 +174,9 @@ def fit(
         warnings.simplefilter("ignore")
         trainer = lightning.Trainer(
             accelerator="cpu",
-            devices=1,
+            devices=devices,
             max_epochs=epochs,
-            accumulate_grad_batches=batch // micro,
+            accumulate_grad_batches=batch // micro // devices,
             gradient_clip_val=clip,
             enable_checkpointing=folder is not None,
             **QUIET,
@@ -218,6 +221,19 @@ class CommandLine:
         code, output = self._done[key]
         assert (code == 0) is ok, output[-3000:]
         return self.folder / name, output
+
+
+def run_jobs(folder, jobs, timeout=800):
+    """Run jobs, as (name, ranks, overrides), in `folder/NAME` one after another; see forked_jobs.py."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("forked_jobs.py")), str(folder), json.dumps(jobs)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def column(run, key):

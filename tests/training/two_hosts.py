@@ -14,7 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from killed_runs import cpu_seconds, fork, import_all
+from killed_runs import cpu_seconds, fork, import_all, import_as
 
 CLONE_NEWNET = 0x40000000
 DIES_AT = 5
@@ -90,8 +90,10 @@ def wait(pid, most=400):
 
 def main(folder):
     import_all()
+    whole = run(folder, "whole")
+    import_as(folder / "modules")
     found = {
-        "whole": run(folder, "whole"),
+        "whole": whole,
         "killed": run(folder, "cut", dies=True),
         "last": os.readlink(folder / "cut" / "checkpoints" / "last"),
         "resumed": run(folder, "cut"),

@@ -1,15 +1,17 @@
-"""Bytes that two real CPU ranks hold under a ZeRO stage; rank 0 writes them. Started by test_plan.py."""
+"""Bytes that two real CPU ranks hold under each ZeRO stage, in fp32 and fp16. Started by test_plan.py."""
 
 import json
-import os
-import socket
 import sys
 from pathlib import Path
 
 import torch
-from torch import multiprocessing
 
 RANKS = 2
+#: Stage, whether LoRA or all weights train, and the type that computes.
+CASES = [
+    *((1, "lora", "fp32"), (2, "lora", "fp32"), (2, "all", "fp32"), (3, "lora", "fp32")),
+    *((1, "lora", "fp16"), (2, "lora", "fp16"), (3, "lora", "fp16")),
+]
 
 
 def network(adapted):
@@ -30,10 +32,7 @@ def size(tensors):
     return sum(storages.values())
 
 
-def rank(index, port, stage, adapted, out):
-    os.environ |= {"RANK": str(index), "LOCAL_RANK": str(index), "WORLD_SIZE": str(RANKS), "DS_ACCELERATOR": "cpu"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
+def count_bytes(stage, kind, dtype):
     import deepspeed
     import deepspeed.ops
 
@@ -44,12 +43,14 @@ def rank(index, port, stage, adapted, out):
     deepspeed.init_distributed("gloo", verbose=False)
     config = dict(ZeroStrategy(stage=stage).config)
     config |= {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1, "gradient_clipping": 1.0}
+    config |= {"fp16": {"enabled": dtype == "fp16", "initial_scale_power": 1}}
     # Lightning's buckets of 200 million numbers would hide what is counted.
     config["zero_optimization"] |= {"reduce_bucket_size": 10_000, "allgather_bucket_size": 10_000}
-    model = network(adapted)
+    model = network(kind == "lora")
     engine, optimizer, _, _ = deepspeed.initialize(
         model=model, optimizer=adamw(model, 1e-3), config=config, model_parameters=None
     )
+    index = torch.distributed.get_rank()
     ids = torch.randint(0, 103, (1, 24), generator=torch.Generator().manual_seed(index))
     engine.backward(engine(input_ids=ids, labels=ids).loss)
     # By number: under stages 1 and 2 they are views into the buckets of communication.
@@ -57,9 +58,8 @@ def rank(index, port, stage, adapted, out):
     engine.step()
     found["weights"] = size(weights(model))
     found["optimizer"] = size(state(optimizer, stage))
-    if index == 0:
-        Path(out).write_text(json.dumps(found))
     torch.distributed.barrier()
+    return found
 
 
 def weights(model):
@@ -85,8 +85,16 @@ def state(optimizer, stage):
         yield values["exp_avg_sq"]
 
 
+def main(out):
+    from deepspeed.accelerator import get_accelerator
+
+    from training.forked import import_deepspeed, run_ranks
+
+    import_deepspeed()
+    get_accelerator().is_fp16_supported = lambda: True  # slow, not impossible
+    found = {"-".join(map(str, case)): run_ranks(RANKS, count_bytes, *case)[0][0] for case in CASES}
+    Path(out).write_text(json.dumps(found))
+
+
 if __name__ == "__main__":
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    multiprocessing.spawn(rank, (port, int(sys.argv[1]), sys.argv[2] == "lora", sys.argv[3]), RANKS)
+    main(sys.argv[1])

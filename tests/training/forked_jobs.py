@@ -1,4 +1,4 @@
-"""Runs jobs one after another, some continuing what other processes wrote; started by test_layout.py.
+"""Runs jobs of `musician.train` one after another, of one rank or several; tests start it by `run_jobs`.
 
 Each rank is forked from this process, which has imported everything once (see killed_runs.py), and notes the rows that
 it trains on. Arguments: a folder, and a JSON list of [name, ranks, overrides].
@@ -9,14 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from killed_runs import fork, free_port, import_all, wait
-
-OVERRIDES = (
-    *("+experiment=smoke", "logger=[csv]", "benchmark=[]", "data.limit_train_rows=22", "global_batch_size=6"),
-    *("lora.lora_dropout=0", "trainer.max_epochs=2", "trainer.gradient_clip_val=0.5", "optimizer.lr_ratio=4"),
-    *("lora.r=2", "lora.modules_to_save=[embed_tokens]"),
-    *("callbacks.checkpoints.every_n_steps=3", "callbacks.checkpoints.keep=9"),
-)
+from killed_runs import fork, free_port, import_all, import_as, wait
 
 
 def note_rows(file):
@@ -38,12 +31,13 @@ def main(folder, jobs):
     for name, ranks, overrides in jobs:
         port = free_port()
         places = [f"hydra.run.dir={folder / name}", f"data.root={folder / 'data'}"]
-        command = [*OVERRIDES, *places, *overrides]
+        command = [*overrides, *places]
         files = [folder / f"{name}-{rank}.rows" for rank in range(ranks)]
         pids = [
             fork(folder, name, rank, ranks, port, command, partial(note_rows, file)) for rank, file in enumerate(files)
         ]
         codes, _ = wait(pids)
+        import_as(folder / "modules")
         if any(codes):
             raise SystemExit(f"{name} failed: {codes}\n{(folder / f'{name}-0.log').read_text()[-2000:]}")
 

@@ -1,0 +1,136 @@
+"""The loss of a micro-batch, whole or some of its documents at a time.
+
+Documents of a packed row do not see one another and the loss is a sum over them, so a row may be computed document by
+document: activations of a few hundred tokens stay in a CPU's cache and take a fraction of the memory. Documents without
+a supervised token and padding are not computed at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from musician.model.attention import document_lengths
+from musician.model.folded import FoldedLlama, refusal
+from musician.model.loss import IGNORED, summed_nll
+from musician.model.network import hidden_states, output_head
+from musician.model.ranges import HEAD_AND_LOSS
+
+
+class Documents(NamedTuple):
+    """Whole documents laid end to end.
+
+    Attributes:
+        input_ids: `[1, tokens]`.
+        labels: `[1, tokens]`.
+        position_ids: `[1, tokens]`, 0 where a document begins.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    position_ids: Tensor
+
+
+class SummedNLL:
+    """Sum of the negative log-likelihoods of the supervised tokens of a micro-batch, in nats.
+
+    Args:
+        network: a causal LM, with or without LoRA.
+        fold_lora: compute the layers with their adapters folded (`musician.model.folded`) where that is possible; where
+            not, a line says why.
+        tokens: documents of at most so many tokens are computed together, at least one document; None computes the
+            micro-batch at once. Then the gradient is made in the forward pass, so there must be no loss scale.
+    """
+
+    def __init__(self, network: nn.Module, fold_lora: bool = False, tokens: int | None = None) -> None:
+        self.network = network
+        self.tokens = tokens
+        self._folded: FoldedLlama | None = None
+        if fold_lora:
+            reason = refusal(network)
+            if reason is None:
+                self._folded = FoldedLlama(network)
+            else:
+                logging.getLogger(__name__).info(f"hardware.fold_lora: transformers' layers are used ({reason})")
+
+    def __call__(self, input_ids: Tensor, labels: Tensor, position_ids: Tensor) -> Tensor:
+        """Add up the documents of `[batch, length]` ids, labels (`IGNORED`: none) and positions."""
+        if self._folded is not None:
+            self._folded.fold()
+        whole = Documents(input_ids, labels, position_ids)
+        if self.tokens is None:
+            return self._nll(whole)
+        groups = cut(whole, self.tokens)
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        if not torch.is_grad_enabled() or not trained:
+            zero = torch.zeros((), device=input_ids.device)
+            return sum(map(self._nll, groups), zero)
+        total: Tensor = _InPasses.apply(self._nll, groups, *trained)
+        return total
+
+    def by_modules(self, input_ids: Tensor, labels: Tensor, position_ids: Tensor) -> Tensor:
+        """Compute the same with the network's own modules, so that their hooks run."""
+        hidden = hidden_states(self.network, input_ids, position_ids)
+        return summed_nll(hidden, labels, output_head(self.network))
+
+    def _nll(self, documents: Documents) -> Tensor:
+        ids, labels, positions = documents
+        body = self._folded or (lambda ids, positions: hidden_states(self.network, ids, positions))
+        hidden = body(ids, positions)
+        with torch.profiler.record_function(HEAD_AND_LOSS):
+            return summed_nll(hidden, labels, output_head(self.network))
+
+
+def cut(batch: Documents, tokens: int) -> list[Documents]:
+    """Take a batch apart into whole documents, in their order, of at most `tokens` together where one is not longer.
+
+    Documents in which nothing is supervised are left out, and so is padding.
+    """
+    lengths = document_lengths(batch.position_ids)
+    flat = [states.flatten() for states in batch]
+    supervised = (flat[1] != IGNORED).long().cumsum(0).tolist()
+    groups: list[list[slice]] = []
+    room = 0
+    for length, end in zip(lengths, accumulate(lengths), strict=True):
+        start = end - length
+        if supervised[end - 1] == (supervised[start - 1] if start else 0):
+            continue
+        if not groups or length > room:
+            groups.append([])
+            room = max(tokens, length)
+        groups[-1].append(slice(start, end))
+        room -= length
+    return [Documents(*(torch.cat([states[s] for s in group])[None] for states in flat)) for group in groups]
+
+
+class _InPasses(torch.autograd.Function):
+    """A sum whose terms are differentiated one after the other, in the forward pass.
+
+    The sum is a scalar, so the gradients of its terms are known up to one factor before the backward pass begins, and
+    no two terms keep activations at one time. What reads gradients (hooks, DDP, ZeRO-1 and 2) finds them where it
+    always does, in the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, nll: Callable[[Documents], Tensor], groups: Iterable[Documents], *trained: Tensor) -> Tensor:
+        gradients = [torch.zeros_like(parameter) for parameter in trained]
+        total = torch.zeros((), device=trained[0].device)
+        for group in groups:
+            with torch.enable_grad():
+                term = nll(group)
+            for gradient, found in zip(gradients, torch.autograd.grad(term, trained, allow_unused=True), strict=True):
+                if found is not None:
+                    gradient += found
+            total += term.detach()
+        ctx.gradients = gradients
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        gradients, ctx.gradients = ctx.gradients, None
+        return None, None, *(gradient.mul_(grad_outputs[0]) for gradient in gradients)
