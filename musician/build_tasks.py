@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     knowledge = tally.made["theory"] / max(1, tally.score_rows)
     print(f"knowledge to score: {knowledge:.2f} to 1 (asked: {cfg.builder.knowledge_weight:g} to 1)")
     dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.dropped.items())) or "none"
-    print(f"dropped because the answer could not be proved: {dropped}")
+    print(f"dropped: {dropped}")
     print(f"tasks: {output}")
 
 

@@ -50,7 +50,7 @@ def show(datamodule: Any, count: int) -> None:
                     start = end
             cuts = "".join(f", cut: {cut}" for cut in item.cuts)
             console.print(f"-- {found.where}: {len(ids)} tokens, {sum(supervised)} supervised{cuts}", soft_wrap=True)
-            console.print(text)
+            console.print(text, soft_wrap=True)
 
 
 def say(meta: dict[str, Any]) -> None:

@@ -28,8 +28,8 @@ def abc2midi_complaints(tune, folder):
 
 
 def abc2midi_notes(tune, folder):
-    """Onset in quarters, pitch and length of the notes that abc2midi plays, at their full lengths, without graces."""
-    abc2midi(tune, folder, "-NGRA", "-NFNP", "-NGUI", "-quiet", "-silent")
+    """Onset in quarters, pitch and length of the notes that abc2midi plays, without graces, chords and fermatas."""
+    abc2midi(tune, folder, "-NGRA", "-NFNP", "-NGUI", "-NFER", "-quiet", "-silent")
     return heard(folder / "tune.mid")
 
 

@@ -117,6 +117,8 @@ def _text(row: Mapping[str, Any], name: str) -> str:
 
 def _unicode(text: str) -> str:
     """The text itself; half of a surrogate pair, which JSON can spell but no encoding holds, is refused."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -6,9 +6,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from musician.data.sentencepiece_model import PROBES, agrees, open_model
+from musician.data.tokenizer import smallest_dtype
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
+
+
+class _Pieces:
+    """sentencepiece itself, on one thread; its arrays are made without a Python number for each id."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        return list(self._model.encode(list(texts), num_threads=1))
+
+    def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return list(self._model.encode(list(texts), num_threads=1, return_type="numpy"))
 
 
 class Encoder:
@@ -27,9 +43,15 @@ class Encoder:
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
-        if self._encode is None:
-            self._encode = self._fastest()
-        return self._encode(texts) if texts else []
+        return self._chosen()(texts) if texts else []
+
+    def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Ids of each text as an array of integers: `[length]`."""
+        encode = self._chosen()
+        if isinstance(encode, _Pieces):
+            return encode.arrays(texts)
+        dtype = smallest_dtype(len(self.tokenizer))
+        return [np.asarray(ids, dtype) for ids in self(texts)]
 
     def __getstate__(self) -> dict[str, Any]:
         # The choice holds a C++ object; another process chooses anew.
@@ -42,11 +64,16 @@ class Encoder:
         )
         return list(encoded["input_ids"])
 
+    def _chosen(self) -> Encode:
+        if self._encode is None:
+            self._encode = self._fastest()
+        return self._encode
+
     def _fastest(self) -> Encode:
         model_file = Path(str(self.tokenizer.name_or_path)) / "tokenizer.model"
         pieces = open_model(model_file, needed=False) if model_file.is_file() else None
         if pieces is not None and agrees(self.tokenizer, pieces):
-            return lambda texts: pieces.encode(list(texts), num_threads=1)
+            return _Pieces(pieces)
         return self._batch_fast if self._batch_fast(PROBES) == self.reference(PROBES) else self.reference
 
     def _batch_fast(self, texts: Sequence[str]) -> list[list[int]]:

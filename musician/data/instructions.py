@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from musician.data.sources import TuneSource
 from musician.errors import UserError, nearest
-from musician.music.tasks.checks import check
+from musician.music.tasks.checks import check, check_conversation
 from musician.music.tasks.conversation import make_conversation
 from musician.music.tasks.rules import RULES, make_tasks
 from musician.music.tasks.task import Task
@@ -23,6 +23,8 @@ Schema = Literal["musicpile_sft", "messages"]
 CONVERSATION = "conversation"
 KNOWLEDGE = "theory"
 SOURCE = "made by musician.build_tasks"
+#: Of longer tunes no tasks are made: ten times the longest of the corpus, more than any context here holds.
+MOST_CHARACTERS = 20_000
 
 #: The benchmark `theory` asks with this seed unless told otherwise; what it asks is never taught.
 _BENCHMARK_SEED, _TAUGHT_SEED = 0, 104_729
@@ -75,24 +77,38 @@ class TaskBuilder:
         pairs = zip(self.source.tunes(), self.source.families(), strict=True)
         for index, (tune, family) in enumerate(track(list(pairs), "making tasks")):
             tally.tunes += 1
-            for task in make_tasks(tune.text, self.seed + index):
-                if self.tasks is not None and task.name not in self.tasks:
-                    continue
-                reason = check(task)
-                if reason:
-                    tally.dropped[f"{task.name}: {reason}"] += 1
-                    continue
-                tally.made[task.name] += 1
-                yield row(schema, task.name, [(task.prompt, task.answer)], family)
+            if len(tune.text) > MOST_CHARACTERS:
+                tally.dropped[f"tune of over {MOST_CHARACTERS:,} characters"] += 1
+                continue
+            yield from self._tasks(tune.text, self.seed + index, schema, family, tally)
             if self.conversation_turns and schema == "messages":
-                turns = make_conversation(tune.text, self.seed + index, self.conversation_turns)
-                if len(turns) > 1:
-                    tally.made[CONVERSATION] += 1
-                    yield row(schema, CONVERSATION, turns, family)
+                yield from self._conversation(tune.text, self.seed + index, family, tally)
         wanted = round(self.knowledge_weight * tally.score_rows)
         for task in islice(theory_tasks(self.seed, wanted), wanted):
             tally.made[KNOWLEDGE] += 1
             yield row(schema, KNOWLEDGE, [(task.prompt, task.answer)], "")
+
+    def _tasks(self, text: str, seed: int, schema: Schema, family: str, tally: Tally) -> Iterator[dict[str, Any]]:
+        """Yield the rows of one tune that are asked for and proved."""
+        for task in make_tasks(text, seed):
+            if self.tasks is not None and task.name not in self.tasks:
+                continue
+            reason = check(task)
+            if reason:
+                tally.dropped[f"{task.name}: {reason}"] += 1
+            else:
+                tally.made[task.name] += 1
+                yield row(schema, task.name, [(task.prompt, task.answer)], family)
+
+    def _conversation(self, text: str, seed: int, family: str, tally: Tally) -> Iterator[dict[str, Any]]:
+        """Yield the conversation about a tune, if it gives one of two turns or more."""
+        turns = make_conversation(text, seed, self.conversation_turns)
+        reason = check_conversation(turns)
+        if reason:
+            tally.dropped[f"{CONVERSATION}: {reason}"] += 1
+        elif len(turns) > 1:
+            tally.made[CONVERSATION] += 1
+            yield row("messages", CONVERSATION, [(turn.prompt, turn.answer) for turn in turns], family)
 
     def write(self, path: Path, schema: Schema) -> Tally:
         """Write the rows as JSON lines; the file is whole or absent."""

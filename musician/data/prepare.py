@@ -97,7 +97,7 @@ def code_version() -> str:
     """Hash of the source files that turn rows into ids."""
     package = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
-    for file in sorted([*(package / "data").glob("*.py"), *(package / "music").glob("*.py")]):
+    for file in sorted([*(package / "data").rglob("*.py"), *(package / "music").rglob("*.py")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

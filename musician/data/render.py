@@ -93,6 +93,8 @@ class Renderer:
                 raise UserError(
                     f"template '{template.name}' needs the token {name}, which this tokenizer does not have"
                 )
+        self._opening = np.asarray([self._specials["{bos}"]] if self.add_bos else [], self.dtype)
+        self._closing = np.asarray([self._specials["{eos}"]] if add_eos else [], self.dtype)
         self._sentinel = "\n" if self._has_dummy_prefix() else ""
         self._sentinel_ids = self._encoder([self._sentinel])[0] if self._sentinel else []
         self._cache: dict[str, list[int]] = {}
@@ -113,7 +115,7 @@ class Renderer:
 
     def render_batch(self, rows: Sequence[Row], max_length: int | None = None) -> list[list[Rendered]]:
         """Render many rows with one call of the tokenizer."""
-        documents = iter(self._encoder([row.text for row in rows if isinstance(row, Document)]))
+        documents = iter(self._encoder.arrays([row.text for row in rows if isinstance(row, Document)]))
         contents = iter(
             self._encode([text for row in rows if isinstance(row, Conversation) for text in self._contents(row)])
         )
@@ -151,29 +153,21 @@ class Renderer:
 
     # --- documents -------------------------------------------------------------------------------------------------
 
-    def _document(self, ids: list[int], max_length: int | None) -> list[Rendered]:
-        ids = [
-            *([self._specials["{bos}"]] if self.add_bos else []),
-            *ids,
-            *([self._specials["{eos}"]] if self.add_eos else []),
-        ]
+    def _document(self, ids: np.ndarray, max_length: int | None) -> list[Rendered]:
+        ids = np.concatenate([self._opening, ids, self._closing], dtype=self.dtype, casting="unsafe")
         if max_length is None or len(ids) <= max_length:
-            return [self._piece(ids, ())]
+            return [_piece(ids, ())]
         cuts = self._bar_ends(ids)
         pieces, start = [], 0
         while start < len(ids):
             end = _cut(start, len(ids), max_length, cuts)
-            pieces.append(self._piece(ids[start:end], ("document",)))
+            pieces.append(_piece(ids[start:end], ("document",)))
             start = end
         return pieces
 
-    def _piece(self, ids: list[int], cuts: tuple[str, ...]) -> Rendered:
-        # The first token has nothing before it to be predicted from.
-        return Rendered(np.asarray(ids, self.dtype), min(1, len(ids)), (max(0, len(ids) - 1),), cuts)
-
-    def _bar_ends(self, ids: list[int]) -> np.ndarray:
+    def _bar_ends(self, ids: np.ndarray) -> np.ndarray:
         """Positions after a token that ends a line or a bar."""
-        tokens = self.tokenizer.convert_ids_to_tokens(ids)
+        tokens = self.tokenizer.convert_ids_to_tokens(ids.tolist())
         ends = [i + 1 for i, token in enumerate(tokens) if token[-1:] in ("|", "\n", "Ċ") or token == "<0x0A>"]
         return np.asarray(ends, dtype=np.int64)
 
@@ -270,6 +264,11 @@ Turn = tuple[list[int], int]
 
 def _length(turns: Sequence[Turn]) -> int:
     return sum(len(ids) for ids, _ in turns)
+
+
+def _piece(ids: np.ndarray, cuts: tuple[str, ...]) -> Rendered:
+    # The first token has nothing before it to be predicted from.
+    return Rendered(ids, min(1, len(ids)), (max(0, len(ids) - 1),), cuts)
 
 
 def _assemble(turns: Sequence[Turn], dtype: str, cuts: tuple[str, ...]) -> Rendered:

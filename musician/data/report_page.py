@@ -136,7 +136,7 @@ def _histogram(axis: Axis, values: Report, title: str, log: bool = False) -> Non
 
 def _families(axis: Axis, families: Report) -> None:
     sizes = _by_number(families["families_of_size"])
-    _bars(axis, sizes, f"Documents of a tune family ({families['families']:,} families)", sort=False)
+    _bars(axis, sizes, f"Tune families ({families['families']:,}) by their documents", sort=False)
 
 
 def _by_number(counts: Mapping[str, int]) -> dict[str, int]:

@@ -173,6 +173,6 @@ def _characters(values: Any) -> int:
     """Length of all text in a row."""
     if isinstance(values, str):
         return len(values)
-    if isinstance(values, Mapping):
+    if isinstance(values, dict | Mapping):  # the first is looked at first, and ten times as fast
         values = values.values()
     return sum(map(_characters, values)) if not isinstance(values, int | float | bool | bytes | type(None)) else 0

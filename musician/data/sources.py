@@ -17,6 +17,7 @@ from musician.data.files import READERS, SourceRow, count_rows
 from musician.errors import UserError
 from musician.music.corpus import CorpusTune, default_collections, iter_tunes
 from musician.music.family import families
+from musician.music.tasks.checks import check
 from musician.music.tasks.rules import make_tasks
 from musician.progress import show_line
 
@@ -159,7 +160,8 @@ class RowSource:
 class TuneSource:
     """Tunes of the music21 corpus, or of a folder of `.abc` and MIDI files, each with its family.
 
-    What became of MIDI files is said on stderr when the tunes are first read, and kept in `describe`.
+    What became of MIDI files, and of ABC that is not UTF-8, is said on stderr when the tunes are first read, and kept
+    in `describe`.
 
     Args:
         collections: names of collections; None takes those whose terms allow it by default.
@@ -174,15 +176,15 @@ class TuneSource:
         self.root = root
         self.limit = limit
         self._tunes: list[CorpusTune] | None = None
-        self._midi: Counter[str] = Counter()
+        self._files: Counter[str] = Counter()
         self._families: list[str] | None = None
 
     def tunes(self) -> list[CorpusTune]:
         """All tunes, read once."""
         if self._tunes is None:
-            found = iter_tunes(self.collections, Path(self.root) if self.root else None, self._midi)
+            found = iter_tunes(self.collections, Path(self.root) if self.root else None, self._files)
             self._tunes = list(islice(found, self.limit))
-            for what, count in sorted(self._midi.items()):
+            for what, count in sorted(self._files.items()):
                 show_line(f"{count:,} {what}", keep=True)
         return self._tunes
 
@@ -206,7 +208,7 @@ class TuneSource:
     def describe(self) -> dict[str, Any]:
         """Which tunes these are."""
         about = {"collections": self.collections, "root": self.root, "limit": self.limit}
-        return {**about, "midi": dict(self._midi)} if self._midi else about
+        return {**about, "files": dict(self._files)} if self._files else about
 
     def rows(self) -> Iterator[SourceRow]:
         """Yield a document a tune."""
@@ -249,12 +251,15 @@ class TuneTaskSource(TuneSource):
         return {**super().describe(), "tasks": self.tasks, "seed": self.seed}
 
     def rows(self) -> Iterator[SourceRow]:
-        """Yield a conversation a task."""
+        """Yield a conversation a task; one whose answer cannot be proved is marked as dropped."""
         for index, (tune, family) in enumerate(zip(self.tunes(), self.families(), strict=True)):
             for task in make_tasks(tune.text, self.seed + index):
                 if self.tasks is None or task.name in self.tasks:
                     messages = [{"role": "user", "content": task.prompt}, {"role": "assistant", "content": task.answer}]
-                    yield SourceRow({"messages": messages}, f"{tune.file} tune {tune.index} task {task.name}", family)
+                    where = f"{tune.file} tune {tune.index} task {task.name}"
+                    reason = check(task)
+                    dropped = f"{task.name}: {reason}" if reason else None
+                    yield SourceRow({"messages": messages}, where, family, dropped=dropped)
 
 
 def _known_encoding(name: str | None) -> str | None:

@@ -89,7 +89,8 @@ class BodyReader:
     def _bar(self, found: re.Match[str]) -> None:
         self._keep("bar", found, "bar")
         self._leave(found.start())
-        self._close(self._voice, found["bar"], (found["number"] or "").rstrip(".,-"))
+        line = found["bar"].replace("[|]", "") or "|"  # an invisible bar line, often beside one that is seen
+        self._close(self._voice, line, (found["number"] or "").rstrip(".,-"))
         self._voice.in_grace = False
         self._piece = found.end()
 

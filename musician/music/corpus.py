@@ -56,7 +56,8 @@ def iter_tunes(
     Without `root` collections are those of music21's corpus (None: `default_collections()`); its files are read
     without importing it. With `root` they are its subfolders (None: every file below it, whose collection is its first
     folder, or the root's own name), and MIDI files are tunes too, titled by their names. A MIDI file that cannot be
-    written as ABC is left out and counted in `counts`, as are those that were, and notes of percussion left out.
+    written as ABC is left out and counted in `counts`, as are those that were, notes of percussion left out, and
+    files of ABC that are not UTF-8.
 
     Raises:
         UserError: music21 is not installed, a collection does not exist, or no tune is found.
@@ -78,7 +79,7 @@ def iter_tunes(
 def _texts(path: Path, counts: Counter[str]) -> list[str]:
     """Return the tunes of a file as ABC."""
     if path.suffix.lower() not in MIDI:
-        return split_tunes(path.read_text(encoding="utf-8", errors="replace"))
+        return split_tunes(_decoded(path.read_bytes(), counts))
     from musician.music.transcribe import transcribe
 
     if importlib.util.find_spec("mido") is None:
@@ -92,6 +93,15 @@ def _texts(path: Path, counts: Counter[str]) -> list[str]:
     if found.percussion:
         counts["notes of percussion left out"] += found.percussion
     return [found.text]
+
+
+def _decoded(content: bytes, counts: Counter[str]) -> str:
+    """The text of a file in UTF-8, or in Latin-1 as older programs wrote it, which is counted."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        counts["ABC files that are not UTF-8, read as Latin-1"] += 1
+        return content.decode("latin-1")
 
 
 def _music21_corpus() -> Path:

@@ -55,10 +55,10 @@ class Bar:
 
     `text` is as written; `notes` hold no grace notes, `graces` them alone (their durations take no time, their onset is
     that of the note they stand before); `duration` is that of the longest overlay. `barline` is the line that closes
-    it, `opening` all lines since the bar before (empty at the ends of the tune); `ending` the number of a volta that
-    starts here; `part` what a `P:` field put in force; `meter`, `key` and `unit` those in force where it closes;
-    `start` and `end` its span in the tune's text; `jumps` its signs of where to go on (`segno`, `fine`, `D.C.`,
-    `D.S.`); `tempos` the onsets and quarter notes a minute of the `Q:` fields in it.
+    it (`|` for an invisible `[|]`), `opening` all lines since the bar before, parted by blanks (empty at the ends of
+    the tune); `ending` the number of a volta that starts here; `part` what a `P:` field put in force; `meter`, `key`
+    and `unit` those in force where it closes; `start` and `end` its span in the tune's text; `jumps` its signs of where
+    to go on (`segno`, `fine`, `D.C.`, `D.S.`); `tempos` the onsets and quarter notes a minute of the `Q:` fields in it.
     """
 
     text: str

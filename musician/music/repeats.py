@@ -12,6 +12,7 @@ _ORDER = re.compile(r"[A-Z]|[0-9]+|[()]", re.ASCII)
 _NUMBERS = re.compile(r"([0-9]+)(?:-([0-9]+))?", re.ASCII)
 _MOST_TIMES = 16
 _BACK = frozenset(("D.C.", "D.S."))
+_DOUBLE = ("||", "|]", "[|")
 
 
 class PlayingOrder(NamedTuple):
@@ -24,10 +25,11 @@ class PlayingOrder(NamedTuple):
 def playing_order(tune: Tune) -> dict[str, PlayingOrder]:
     """Return each voice's bars as they sound: repeats and endings taken, parts in the order of the header's `P:`.
 
-    A repeat goes back to the last `|:`, `::`, or the end of the last repeated section, else to the start. `!D.C.!` goes
-    back to the start and `!D.S.!` to the `!segno!`; from there each section is played once, with its last ending, up to
-    the bar with `!fine!` or the one that sent it back; a voice without such signs goes by those of another. Where the
-    parts have an order these signs are not followed, and codas never.
+    A repeat goes back to the last `|:` or `::`; where none opened it, to the last double bar line or the end of the
+    last repeated section, else to the start (ABC standard 2.1, 4.8). `!D.C.!` goes back to the start and `!D.S.!` to
+    the `!segno!`; from there each section is played once, with its last ending, up to the bar with `!fine!` or the one
+    that sent it back; a voice without such signs goes by those of another. Where the parts have an order these signs
+    are not followed, and codas never.
     """
     voices = tune.voices
     leader = next((bars for bars in voices.values() if any(_BACK & set(bar.jumps) for bar in bars)), ())
@@ -116,7 +118,7 @@ def _expanded(bars: Sequence[Bar]) -> list[Bar]:
     numbers: frozenset[int] = frozenset()
     while place < len(bars) and len(found) <= MOST_BARS:
         bar = bars[place]
-        if bar.opening.endswith(":") and place != start:
+        if place != start and _begins_section(bar, opened=bars[start].opening.endswith(":")):
             start, turn, highest, numbers = place, 1, 0, frozenset()
         if bar.ending:
             numbers, until = endings(bar.ending), _ending_stop(bars, place)
@@ -126,17 +128,23 @@ def _expanded(bars: Sequence[Bar]) -> list[Bar]:
                 continue
         found.append(bar)
         place += 1
-        if bar.barline.startswith(":") and turn < _passes(bars, place, highest):
+        closed = _colons(bars, place) > 0
+        if closed and turn < _passes(bars, place, highest):
             turn, place, numbers = turn + 1, start, frozenset()
-        elif bar.barline.startswith(":") or (numbers and place >= until):
+        elif closed or (numbers and place >= until):
             start, turn, highest, numbers = place, 1, 0, frozenset()
     return found
 
 
+def _begins_section(bar: Bar, opened: bool) -> bool:
+    """Whether a repeat that closes later goes back to this bar; a double bar is none while a `|:` is open."""
+    double = not opened and not bar.ending and any(line in bar.opening for line in _DOUBLE)
+    return bar.opening.endswith(":") or double
+
+
 def _passes(bars: Sequence[Bar], place: int, highest: int) -> int:
     """Return how often the section that closes before `place` is played: by its colons and its endings."""
-    barline = bars[place - 1].barline
-    colons = len(barline) - len(barline.lstrip(":")) if barline.strip(":") else 1
+    colons = _colons(bars, place)
     for _ in range(_MOST_TIMES if highest else 0):
         if place >= len(bars) or not bars[place].ending:
             break
@@ -145,16 +153,19 @@ def _passes(bars: Sequence[Bar], place: int, highest: int) -> int:
     return max(min(colons, _MOST_TIMES) + 1, highest)
 
 
+def _colons(bars: Sequence[Bar], place: int) -> int:
+    """Return how many colons close a repeat before `place`: 1 for `:|` and `::`, 2 for `::|`, 0 for none."""
+    line = bars[place - 1].barline
+    if place < len(bars) and bars[place].opening.startswith(f"{line} "):
+        line = bars[place].opening  # a repeat sign of its own after the bar line, as `| :|`
+    return max(len(each) - len(each.lstrip(":")) if each.strip(":") else 1 for each in line.split() or ["|"])
+
+
 def _ending_stop(bars: Sequence[Bar], place: int) -> int:
     """Return the place after the last bar of the ending that begins at `place`."""
     while place < len(bars):
         line = bars[place].barline
         place += 1
-        if (
-            line.startswith(":")
-            or line.endswith(":")
-            or line in ("||", "|]")
-            or (place < len(bars) and bars[place].ending)
-        ):
+        if line.startswith(":") or line.endswith(":") or line in _DOUBLE or (place < len(bars) and bars[place].ending):
             break
     return place

@@ -124,7 +124,13 @@ def _note_edits(tune: Tune, interval: Interval) -> Iterator[Edit]:
         if accidental and abs(moved.alter) > 2:
             moved = respelled(moved)
         mark = ACCIDENTALS[moved.alter] if accidental else ""
-        yield Edit(note.start, note.pitch_end, mark + moved.abc_letter)
+        apart = " " if _before_colon(tune.text, note) else ""
+        yield Edit(note.start, note.pitch_end, mark + moved.abc_letter + apart)
+
+
+def _before_colon(text: str, note: Note) -> bool:
+    """Whether a note begins a line and a colon follows it: as `c:1` it is music, as `B:1` it would be a field."""
+    return text[note.pitch_end : note.pitch_end + 1] == ":" and (note.start == 0 or text[note.start - 1] in "\r\n")
 
 
 def respelled(pitch: Pitch) -> Pitch:

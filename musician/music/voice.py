@@ -158,7 +158,7 @@ class Voice:
             self.ties = {head.place: (head.midi, head.alter) for head in event.heads if head.midi is not None}
 
     def close(self, barline: str, ending: str) -> Bar | None:
-        """End the bar; an empty bar is none: its lines join those of its neighbours.
+        """End the bar; an empty bar is none: its lines join those of its neighbours, a blank between them.
 
         Accidentals end with it, unless it is no bar line that ends it but an ending that begins within the bar.
         """
@@ -169,7 +169,7 @@ class Voice:
             bar = self._bar(barline)
             self.opening, self.ending, self.jumps = barline, ending, []
         else:
-            self.opening = (self.opening + barline)[-_LONGEST_OPENING:]
+            self.opening = f"{self.opening} {barline}".strip()[-_LONGEST_OPENING:]
             self.ending = ending or self.ending
         tempos = [] if bar else self._tempos
         self._clear()

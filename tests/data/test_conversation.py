@@ -1,5 +1,8 @@
 """Rows become documents or conversations, whichever schema they came in."""
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,3 +130,14 @@ def test_a_value_of_the_wrong_type_is_named(row, complaint):
 )
 def test_defects(row, reason):
     assert defect(row) == reason
+
+
+def test_the_rows_that_the_docs_show_are_read_as_they_say():
+    page = Path(__file__).parents[2].joinpath("docs/data.md").read_text()
+    document, harmonised, chat = map(json.loads, page.partition("```json\n")[2].partition("\n```")[0].splitlines())
+    assert read_row(document) == Document(document["text"])
+    tune = "X:1\nM:3/4\nL:1/8\nK:D\n"
+    asked = Message("user", f"Harmonise this tune.\n{tune}d2f2a2|d6|]")
+    assert read_row(harmonised).messages == (asked, Message("assistant", f'{tune}"D"d2f2a2|"D"d6|]'))
+    assert [message.role for message in read_row(chat).messages] == ["user", "assistant"] * 2
+    assert [defect(read_row(row)) for row in (document, harmonised, chat)] == [None] * 3

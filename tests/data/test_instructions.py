@@ -69,3 +69,14 @@ def test_rows_of_one_tune_stay_on_one_side_when_read_back(source, tmp_path):
     found = list(RowSource(str(tmp_path / "rows.jsonl")).rows())
     assert {row.own_family() for row in found} == set(source.families())
     assert len(found) > 30
+
+
+def test_what_cannot_be_proved_or_is_endless_is_counted(tmp_path):
+    """The second half of the first tune lacks a beat; the second tune is one line of half a million notes."""
+    body = "CDEF GABc|" * 4 + "CDEF GABc|CDEF GA|CDEF GABc|c8|]"
+    (tmp_path / "tunes.abc").write_text(f"X:1\nM:4/4\nL:1/8\nK:C\n{body}\n\nX:2\nM:4/4\nL:1/8\nK:C\n{'C|' * 500_000}\n")
+    tally = Tally()
+    rows = list(TaskBuilder(TuneSource(root=str(tmp_path)), knowledge_weight=0).rows("messages", tally))
+    assert tally.dropped == {"continuation: the bars no longer add up": 1, "tune of over 20,000 characters": 1}
+    assert tally.tunes == 2
+    assert len(rows) == tally.made.total() > 5

@@ -41,12 +41,15 @@ def tune_rows(count):
 @given(texts=st.lists(contents, max_size=4))
 def test_the_fast_way_gives_the_ids_of_the_tokenizer(each_tokenizer, texts):
     encoder = Encoder(each_tokenizer)
-    assert [list(ids) for ids in encoder(texts)] == (encoder.reference(texts) if texts else [])
+    expected = encoder.reference(texts) if texts else []
+    assert [list(ids) for ids in encoder(texts)] == expected
+    assert [ids.tolist() for ids in encoder.arrays(texts)] == expected
 
 
-@pytest.mark.parametrize(("name", "way"), [("smollm2", "_batch_fast"), ("byte", "_batch_fast"), ("llama2", "<lambda>")])
+@pytest.mark.parametrize(("name", "way"), [("smollm2", "_batch_fast"), ("byte", "_batch_fast"), ("llama2", "_Pieces")])
 def test_the_fast_way_is_taken_where_it_is_equal(name, way, request):
-    assert Encoder(request.getfixturevalue(f"{name}_tokenizer"))._fastest().__name__ == way
+    taken = Encoder(request.getfixturevalue(f"{name}_tokenizer"))._fastest()
+    assert getattr(taken, "__name__", type(taken).__name__) == way
 
 
 def test_a_tokenizer_that_does_more_than_its_backend_is_asked_itself(byte_tokenizer):

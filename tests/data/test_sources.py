@@ -254,7 +254,7 @@ def test_midi_files_are_tunes_and_what_became_of_them_is_said(tmp_path, capsys):
     assert "T:Slow Waltz\n" in tune.text
     assert [note.midi for note in parse_tune(tune.text).notes] == [67, 69, 71, 72, 74, 67]
     assert source.num_rows() == 1
-    assert source.describe()["midi"]["MIDI files written as ABC"] == 1
+    assert source.describe()["files"]["MIDI files written as ABC"] == 1
     said = capsys.readouterr().err
     assert "1 MIDI files written as ABC" in said
     assert "1 MIDI files left out: no MIDI file" in said

@@ -51,7 +51,7 @@ def test_a_tune_reads_as_written(reel: str) -> None:
     assert (tune.meter, tune.unit, tune.key.name) == (Meter(4, 4), Fraction(1, 8), "G major")
     assert len(tune.bars) == 8
     assert tune.bars[0].text == "G2BG dGBG"
-    assert (tune.bars[0].opening, tune.bars[3].barline, tune.bars[4].opening) == ("|:", ":|", ":||:")
+    assert (tune.bars[0].opening, tune.bars[3].barline, tune.bars[4].opening) == ("|:", ":|", ":| |:")
     assert {bar.duration for bar in tune.bars} == {Fraction(1)}
 
 

@@ -1,6 +1,7 @@
 import importlib.util
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,15 @@ def test_a_directory_of_ones_own(tmp_path: Path) -> None:
         ("one.abc", 0),
     ]
     assert [tune.collection for tune in iter_tunes(["b"], root=tmp_path)] == ["b", "b"]
+
+
+def test_abc_in_latin_1_is_read_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "old.abc").write_bytes("X:1\nT:Café\nK:C\nA|\n".encode("latin-1"))
+    (tmp_path / "new.abc").write_bytes("\ufeffX:1\nT:Café\nK:C\nB|\n".encode())
+    counts: Counter[str] = Counter()
+    titles = [tune.text.split("\n")[1] for tune in iter_tunes(root=tmp_path, counts=counts)]
+    assert titles == ["T:Café", "T:Café"]
+    assert counts == {"ABC files that are not UTF-8, read as Latin-1": 1}
 
 
 def test_errors_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

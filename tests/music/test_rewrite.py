@@ -108,6 +108,7 @@ def test_a_meter_divides_bars() -> None:
 
 @example(body='{"}"', semitones=0)
 @example(body="A/1/", semitones=0)
+@example(body="c:1", semitones=-2)
 @settings(max_examples=150, deadline=None)
 @given(st.text(alphabet="ABCcdg^_=|[]():23/>{}\"' \n&-!zZ%KLV1", max_size=80), st.integers(-12, 12))
 def test_any_text_is_rewritten_or_refused(body: str, semitones: int) -> None:

@@ -31,6 +31,12 @@ def played(body: str, fields: str = "") -> str:
         ("|:A|1-2B:|3c||d:|", "ABABAcdd"),
         ("|::A|B::|c|", "ABABABc"),
         ("A|[1B:|[2c|]", "ABAc"),
+        ("A|B||c|d:|", "ABcdcd"),
+        ("|:A|B||c|d:|", "ABcdABcd"),
+        ("A|B|\n|c|d:|", "ABcdABcd"),
+        ("|:A|1B:|2c||d|e:|", "ABAcdede"),
+        ("A|B[|]:|c|d[|] :||:e[|]:|", "ABABcdcdee"),
+        ("A|B| :|c|]", "ABABc"),
     ],
 )
 def test_repeats_and_endings(body: str, order: str) -> None:
@@ -68,6 +74,10 @@ def test_nested_repeats_are_cut_and_said() -> None:
     assert len(order.bars) == MOST_BARS
     assert not playing_order(tune("A|" * 10))[""].cut
     assert played("|1A:|" * 3000)
+
+
+def test_a_bar_line_at_both_ends_of_a_line_break_parts_no_sections() -> None:
+    assert [len(part) for part in section_bars(tune("A|B|\n|c|d||\n||e|f|]"))] == [4, 2]
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
-from musician.music.abc import Note, Tune, parse_tune
+from musician.music.abc import Bar, Note, Tune, parse_tune
 from musician.music.check import check_bars
 from musician.music.form import form_letters, form_term, section_bars, similarity
+from musician.music.key import Key
 from musician.music.rewrite import same_music, strip
+from musician.music.tasks.question_checks import chosen_letter, meter_offered, open_answer
+from musician.music.tasks.sounding_form import sections
 from musician.music.tasks.task import Task
 from musician.music.tasks.writing import chord_symbols
+from musician.music.theory.pitch import named_pitch
 
 #: Returns why a task is wrong, or None.
 Check = Callable[[Task], str | None]
@@ -24,11 +29,21 @@ _DESCRIPTION = re.compile(
 
 
 def check(task: Task) -> str | None:
-    """Return why a task's answer is not what its prompt asks for; None where it is, or where nothing can be proved."""
+    """Return why a task's answer is not what its prompt asks for; None where it is."""
     if not task.prompt.strip() or not task.answer.strip():
         return "empty"
-    rule = CHECKS.get(task.name)
-    return rule(task) if rule else None
+    return CHECKS[task.name](task)
+
+
+def check_conversation(turns: Sequence[Task]) -> str | None:
+    """Return why a turn's answer is not what is asked for of the tune as it stands by then; None where all are."""
+    tune = ""
+    for turn in turns:
+        reason = check(replace(turn, prompt=f"{turn.prompt}\n{tune}") if tune else turn)
+        if reason:
+            return f"{turn.name}: {reason}"
+        tune = turn.answer if turn.answer.startswith("X:") else tune
+    return None
 
 
 def given_tune(task: Task) -> Tune:
@@ -51,6 +66,34 @@ def _text_to_abc(task: Task) -> str | None:
     wanted = {"meter": str(tune.meter or "free"), "unit note length": str(tune.unit), "key": tune.key.name}
     wrong = [name for name, value in wanted.items() if asked_value(task, name) != value]
     return f"another {wrong[0]}" if wrong else None
+
+
+def _continued(task: Task) -> str | None:
+    """The second half leaves the first as it is, is as long, and adds up where the first does."""
+    first = given_tune(task)
+    whole = parse_tune(f"{first.text}\n{task.answer}")
+    if list(whole.notes)[: len(list(first.notes))] != list(first.notes):
+        return "the beginning has changed"
+    if len(whole.bars) - 2 * len(first.bars) not in (0, 1):
+        return "no second half"
+    return "the bars no longer add up" if check_bars(whole) and not check_bars(first) else None
+
+
+def _in_style(task: Task) -> str | None:
+    """The prompt names someone, and there is a tune; whose it is cannot be proved from the notes."""
+    named = asked_value(task, "Composer") or asked_value(task, "Origin")
+    return None if named and _sounding(parse_tune(task.answer)) else "no name or no tune"
+
+
+def _sounding_form(task: Task) -> str | None:
+    return None if sections(given_tune(task)) == task.answer else "another form"
+
+
+def _form_with_opening(task: Task) -> str | None:
+    tune, opening = parse_tune(task.answer), list(parse_tune(task.prompt.partition("\nMotif:\n")[2]).notes)
+    if sections(tune) != asked_value(task, "Form"):
+        return "another form"
+    return None if opening and list(tune.notes)[: len(opening)] == opening else "another beginning"
 
 
 def _transposed(task: Task) -> str | None:
@@ -86,6 +129,33 @@ def _harmonised(task: Task) -> str | None:
     if not chord_symbols(answer):
         return "no chords"
     return None if same_music(given.text, strip(answer, "chords")) else "another melody"
+
+
+def _harmonised_by_rule(task: Task) -> str | None:
+    """Over each bar stands that primary triad whose notes sound longest in it."""
+    reason = _harmonised(task)
+    tune = parse_tune(task.answer)
+    chords = chord_symbols(tune)
+    if reason or len(chords) != len(tune.bars):
+        return reason or "not one chord a bar"
+    over = zip(chords, tune.bars, strict=True)
+    wrong = [chord for chord, bar in over if _triad(chord) != _longest_triad(bar, tune.key)]
+    return f"{wrong[0]} is not the chord" if wrong else None
+
+
+def _triad(symbol: str) -> frozenset[int]:
+    """The pitch classes of a major or minor triad by its symbol."""
+    root = named_pitch(symbol.removesuffix("m")).midi
+    return frozenset((root + step) % 12 for step in (0, 3 if symbol.endswith("m") else 4, 7))
+
+
+def _longest_triad(bar: Bar, key: Key) -> frozenset[int]:
+    """Of the tonic, dominant (always major) and subdominant triads the one that sounds longest, the first of equals."""
+    tonic, third = named_pitch(key.tonic).midi, 3 if key.mode == "minor" else 4
+    steps = ((0, third, 7), (7, 11, 14), (5, 5 + third, 12))
+    triads = [frozenset((tonic + step) % 12 for step in triad) for triad in steps]
+    sounding = [note for note in bar.notes if note.midi is not None]
+    return max(triads, key=lambda triad: sum(note.duration for note in sounding if (note.midi or 0) % 12 in triad))
 
 
 def _chords_to_tune(task: Task) -> str | None:
@@ -136,19 +206,29 @@ def _key(task: Task) -> str | None:
     return None if given_tune(task).key.name == task.answer else "another key"
 
 
+#: One for every rule of `musician.music.tasks.rules`.
 CHECKS: dict[str, Check] = {
     "text_to_abc": _text_to_abc,
+    "continuation": _continued,
+    "form_to_tune": _form_with_opening,
+    "terms_to_tune": _named_form,
+    "terms_only": _named_form,
+    "style": _in_style,
+    "variation": _variation,
+    "chords_to_tune": _chords_to_tune,
+    "harmonised": _harmonised,
+    "harmonised_by_rule": _harmonised_by_rule,
     "transposed": _transposed,
     "unit_changed": _unit_changed,
     "repaired": _repaired,
-    "harmonised": _harmonised,
-    "harmonised_by_rule": _harmonised,
-    "chords_to_tune": _chords_to_tune,
+    "form": _sounding_form,
     "form_terms": _form_terms,
-    "terms_only": _named_form,
-    "terms_to_tune": _named_form,
     "motifs": _motifs,
-    "variation": _variation,
     "description": _description,
     "key_of_tune": _key,
+    "meter_of_tune": meter_offered,
+    "bar_arithmetic": open_answer,
+    "interval": open_answer,
+    "key_signature": open_answer,
+    "multiple_choice": chosen_letter,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from fractions import Fraction
 
 from musician.errors import UserError
@@ -13,23 +14,19 @@ from musician.music.rewrite import set_unit, strip
 from musician.music.tasks import wordings
 from musician.music.tasks.writing import chord_symbols
 from musician.music.tasks.written import tidy
+from musician.music.theory.chord import chord_of
 from musician.music.transpose import transpose
 
 TONICS = ("C", "D", "Eb", "E", "F", "G", "Ab", "A", "Bb")
 UNITS = (Fraction(1, 4), Fraction(1, 8), Fraction(1, 16))
 _FEWEST_BARS = 4
 _FEWEST_CHORDS = 4
-_SCALE = (0, 2, 4, 5, 7, 9, 11)
+_BEFORE_NOTE = re.compile(r'(?:[(\[.~H-Wh-w]|![^!\s]*!|\+[^+\s]*\+|"[^"\n]*")*\Z')
+"""Slurs, decorations, annotations and the bracket of a chord, up to the note they belong to."""
+_LONGEST_PREFIX = 200
 
-#: Degrees of the primary triads and their quality in major and in minor, the preferred first.
-_TRIADS = {
-    "major": ((0, (0, 4, 7), ""), (7, (0, 4, 7), ""), (5, (0, 4, 7), "")),
-    "minor": ((0, (0, 3, 7), "m"), (7, (0, 4, 7), ""), (5, (0, 3, 7), "m")),
-}
-_NAMES = {
-    "sharp": ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B"),
-    "flat": ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B"),
-}
+#: The primary triads in major and in minor, the preferred first.
+_TRIADS = {"major": ("I", "V", "IV"), "minor": ("i", "V", "iv")}
 
 
 def transposed(tune: Tune, rng: random.Random) -> tuple[str, str] | None:
@@ -102,22 +99,27 @@ def harmonised_by_rule(tune: Tune, rng: random.Random) -> tuple[str, str] | None
         return None
     if any(element.kind == "field" and element.start >= source.body_start for element in source.elements):
         return None
-    edits = [Edit(bar.start, bar.start, f'"{primary_triad(source, bar)}"') for bar in source.bars]
+    starts = [source.body_start, *(bar.end for bar in source.bars)]
+    places = [_chord_place(source, bar, start) for start, bar in zip(starts, source.bars, strict=False)]
+    chords = [f'"{primary_triad(source, bar)}"' for bar in source.bars]
+    edits = [Edit(place, place, chord) for place, chord in zip(places, chords, strict=True)]
     return f"{rng.choice(wordings.RULE_HARMONISATION)}\n{source.text}", apply(source.text, edits)
+
+
+def _chord_place(tune: Tune, bar: Bar, start: int) -> int:
+    """Return where a bar's first chord symbol goes: behind grace notes, before slur and decorations (standard 4.20)."""
+    first = min(note.start for note in bar.notes)
+    found = _BEFORE_NOTE.search(tune.text, max(start, first - _LONGEST_PREFIX), first)
+    assert found is not None
+    return found.start()
 
 
 def primary_triad(tune: Tune, bar: Bar) -> str:
     """Return the primary triad that holds most of a bar's sounding time: I before V before IV where alike."""
-    tonic = _pitch_class(tune.key.tonic)
-    spelling = _NAMES["flat" if tune.key.sharps < 0 else "sharp"]
     held = []
-    for degree, tones, quality in _TRIADS[tune.key.mode]:
-        root = (tonic + degree) % 12
-        inside = {(root + tone) % 12 for tone in tones}
+    for numeral in _TRIADS[tune.key.mode]:
+        chord = chord_of(tune.key, numeral)
+        inside = {pitch.midi % 12 for pitch in chord.notes}
         time = sum(note.duration for note in bar.notes if note.midi is not None and note.midi % 12 in inside)
-        held.append((time, spelling[root] + quality))
+        held.append((time, chord.root.name + ("m" if chord.kind == "minor" else "")))
     return max(held, key=lambda each: each[0])[1]
-
-
-def _pitch_class(name: str) -> int:
-    return (_SCALE["CDEFGAB".index(name[0])] + name.count("#") - name.count("b")) % 12

@@ -104,6 +104,11 @@ REPAIR = (
 )
 NOW_TRANSPOSE = ("Now put it into {key}.", "Transpose it to {key}, please.", "And in {key}?")
 NOW_UNIT = ("Write it with L:{unit}.", "Keep the sound, but use the unit note length {unit}.")
+NOW_HARMONISE = (
+    "Put a chord over each bar: I, IV or V, whichever shares most with the melody.",
+    "Add one primary triad a bar, the one that covers its notes best, I before V before IV.",
+)
+NOW_MOTIFS = ("Which figure returns most often in each section?", "Show me the motif of every section.")
 NOW_FORM = ("What is its form?", "Name its sections by letters, and the form.")
 NOW_KEY = ("Which key is it in now?", "Name the key it stands in.")
 NOW_DESCRIBE = ("Describe it.", "Tell me about the tune as it stands now.")

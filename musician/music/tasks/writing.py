@@ -36,7 +36,7 @@ def continuation(tune: Tune, rng: random.Random) -> tuple[str, str] | None:
     half = len(tune.bars) // 2
     if half < 4:
         return None
-    first = f"{header(tune)}\n{tune.bars[0].opening} {written(tune.bars[:half])}"
+    first = f"{header(tune)}\n{f'{tune.bars[0].opening} {written(tune.bars[:half])}'.strip()}"
     second = written(tune.bars[half:])
     if tuple(parse_tune(f"{first}\n{second}").notes) != tuple(tune.notes):
         return None
