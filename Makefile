@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # The interpreter that makes .venv; `make setup PYTHON=/path/to/python3.12` chooses another.
 PYTHON ?= $(shell for python in python3.11 python3; do $$python -c '' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup demo test test-fast check train eval preprocess merge generate build-tasks bench-eval bench-data bench-train bench-generate bench-scaling clean
+.PHONY: help setup demo test test-fast check train eval preprocess merge generate build-tasks bench-eval bench-data bench-train bench-generate bench-grammar bench-scaling clean
 
 help:  ## this menu
 	@echo 'make TARGET [ARGS="..."]        ARGS goes to the command, e.g. ARGS="+experiment=smoke lora.r=4"'
@@ -65,6 +65,9 @@ bench-train: setup  ## training beside HF Trainer, TRL and the original's loop: 
 
 bench-generate: setup  ## writing beside transformers' generate: ARGS="--model RUN --rounds 3"
 	@OMP_NUM_THREADS=1 $(BIN)/python bench/generate.py $(ARGS)
+
+bench-grammar: setup  ## 500 tunes of a random network, with the grammar and without, read by abc2midi and music21
+	@OMP_NUM_THREADS=1 $(BIN)/python bench/grammar.py $(ARGS)
 
 bench-scaling: setup  ## cost of a training step by row length, rank, vocabulary, micro-batch, plotted
 	@$(BIN)/python bench/scaling.py $(ARGS)
