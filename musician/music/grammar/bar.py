@@ -170,7 +170,7 @@ def ended(state: State) -> State | None:
         Mode.MUSIC,
         prefix=0,
         gap=True,
-        newline=not state.voice,
+        newline=state.barred and not state.voice,
         rest=False,
         last=0,
         need=0,

@@ -124,7 +124,7 @@ def line_end(state: State) -> State | None:
     """The state after the end of a line of music; None where none may end."""
     if not state.newline or state.slur or (state.tied and state.voice) or not _line_may_begin(state):
         return None
-    state = state._replace(gap=False, newline=False, last=0)
+    state = state._replace(gap=False, newline=False, barred=False, last=0)
     if state.voice == 1:
         return state.to(Mode.VOICE, voice=2, left=state.line[1][1], spare=0, altered=False)
     if state.voice == 2:
@@ -133,12 +133,8 @@ def line_end(state: State) -> State | None:
 
 
 def _line_may_begin(state: State) -> bool:
-    """Whether a new line would be taken for music.
-
-    A first line without a bar line might be text, and one that is a bare note and `:|` is a field.
-    """
-    written = state.left < state.full
-    return not (written and state.pickup is None) and state.left not in (0, TICKS, state.spare + TICKS)
+    """Whether a new line would be taken for music: one that is a bare note and `:|` is a field."""
+    return state.left not in (0, TICKS, state.spare + TICKS)
 
 
 def _room(state: State, more: int) -> bool:
@@ -149,7 +145,7 @@ def _room(state: State, more: int) -> bool:
 def _fresh(state: State, mode: Mode) -> State:
     """After a bar line; a first bar that was whole is no pick-up."""
     changes = {"pickup": state.pickup or 0, "upbeat": False, "altered": False, "note": "", "last": 0}
-    return state.to(mode, gap=True, newline=True, **changes)
+    return state.to(mode, gap=True, newline=True, barred=True, **changes)
 
 
 def _begun(state: State) -> State:
@@ -180,7 +176,8 @@ def _opened(state: State, part: str) -> State:
     if state.voice == 2:
         return state.to(Mode.MUSIC, line=state.line[1:], gap=marked, newline=False)
     line = (("|:" if marked else "", 0),) if state.voice else ()
-    return _next_section(state, part)._replace(line=line, gap=marked, newline=False)
+    after = _next_section(state, part)
+    return after._replace(line=line, gap=marked, newline=False, barred=marked or state.barred)
 
 
 def _crossed(state: State, text: str, ticks: int, after: State) -> dict[str, State]:

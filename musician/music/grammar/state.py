@@ -58,6 +58,7 @@ class State(NamedTuple):
             notes or that sign after them, 3 a decoration, 4 one that is played as several notes.
         gap: whether a blank may follow.
         newline: whether a line may end here.
+        barred: a bar line stands on this line; one without might be taken for text.
         rest: whether the length being written is that of a rest.
         last: ticks of the note before, where `>` or `<` may follow; else 0.
         need: ticks that the note after `>` or `<` must have; else 0.
@@ -93,6 +94,7 @@ class State(NamedTuple):
     prefix: int = 0
     gap: bool = False
     newline: bool = False
+    barred: bool = False
     rest: bool = False
     last: int = 0
     need: int = 0
