@@ -48,6 +48,12 @@ class TuneGrammar:
 
     def step(self, state: State, character: str) -> State | None:
         """The state after one more character, None where that may not stand."""
+        found = self._step(state, character)
+        if found is None or state.column > 1 or character == "\n":
+            return found
+        return found._replace(column=state.column + 1)
+
+    def _step(self, state: State, character: str) -> State | None:
         if state.mode in _HEADER:
             return self._header.step(state, character)
         if state.mode in (Mode.BEFORE, Mode.AFTER):
@@ -124,6 +130,8 @@ class TuneGrammar:
             return self._between(state, character)
         if state.mode is Mode.OPENING:
             return self._opening(state, character)
+        if character == ":" and state.column == 1:
+            return None  # a line that begins with a letter and a colon is a field
         if character in ":|":
             return self._bar_line(state.to(Mode.BAR_LINE, gap=False, newline=False, last=0, note=""), character)
         return self._tie(state) if character == TIE else bar.music(state, character)
@@ -179,4 +187,6 @@ class TuneGrammar:
             assert ended is not None, state
             return written or self._closing_music(ended)
         found = None if bar.may_close_slur(state) else self._form.closing(state)
+        if found == ":" and state.column == 1:
+            return " "
         return found or bar.closing(state) or bar.closing_note(state)

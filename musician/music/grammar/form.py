@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from musician.music.grammar.state import Mode, State
-from musician.music.grammar.vocabulary import ACCIDENTALS, TICKS
+from musician.music.grammar.vocabulary import ACCIDENTALS
 from musician.music.grammar.wishes import Wishes
 
 BARS_A_LINE = 8
@@ -54,7 +54,7 @@ class Form:
         """Within a section; a tie and a slur may reach over them."""
         ticks = state.full - state.left
         if state.pickup is None and state.left and ticks:
-            if ticks % state.eighth or state.left <= TICKS:
+            if ticks % state.eighth:
                 return {}
             return _crossed(state, "|", ticks, _begun(state._replace(pickup=ticks)))
         if state.left:
@@ -122,19 +122,14 @@ def voice_line(state: State, character: str) -> State | None:
 
 def line_end(state: State) -> State | None:
     """The state after the end of a line of music; None where none may end."""
-    if not state.newline or state.slur or (state.tied and state.voice) or not _line_may_begin(state):
+    if not (state.newline and state.left) or state.slur or (state.tied and state.voice):
         return None
-    state = state._replace(gap=False, newline=False, barred=False, last=0)
+    state = state._replace(gap=False, newline=False, barred=False, last=0, column=0)
     if state.voice == 1:
         return state.to(Mode.VOICE, voice=2, left=state.line[1][1], spare=0, altered=False)
     if state.voice == 2:
         return state.to(Mode.BETWEEN if state.closed else Mode.VOICE, voice=1)
     return state
-
-
-def _line_may_begin(state: State) -> bool:
-    """Whether a new line would be taken for music: one that is a bare note and `:|` is a field."""
-    return state.left not in (0, TICKS, state.spare + TICKS)
 
 
 def _room(state: State, more: int) -> bool:

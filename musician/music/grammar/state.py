@@ -59,6 +59,7 @@ class State(NamedTuple):
         gap: whether a blank may follow.
         newline: whether a line may end here.
         barred: a bar line stands on this line; one without might be taken for text.
+        column: characters on this line of the body, 2 for more.
         rest: whether the length being written is that of a rest.
         last: ticks of the note before, where `>` or `<` may follow; else 0.
         need: ticks that the note after `>` or `<` must have; else 0.
@@ -95,6 +96,7 @@ class State(NamedTuple):
     gap: bool = False
     newline: bool = False
     barred: bool = False
+    column: int = 2
     rest: bool = False
     last: int = 0
     need: int = 0
