@@ -10,11 +10,11 @@ STAMP := $(VENV)/.installed
 # The interpreter that makes .venv; `make setup PYTHON=/path/to/python3.12` chooses another.
 PYTHON ?= $(shell for python in python3.11 python3; do $$python -c '' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup demo test test-fast check train eval preprocess merge generate build-tasks bench-eval bench-data bench-train bench-train-gpu bench-generate bench-scaling clean
+.PHONY: help setup demo test test-fast check train eval preprocess merge generate build-tasks bench-eval bench-data bench-train bench-train-gpu bench-generate bench-grammar bench-scaling clean
 
 help:  ## this menu
 	@echo 'make TARGET [ARGS="..."]        ARGS goes to the command, e.g. ARGS="+experiment=smoke lora.r=4"'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make .venv with the tested versions (again only when they change)
 	@:
@@ -68,6 +68,9 @@ bench-generate: setup  ## writing beside transformers' generate: ARGS="--model R
 
 bench-train-gpu: setup  ## training on one GPU beside loops over transformers' modules, random weights
 	@$(BIN)/python bench/train_gpu.py $(ARGS)
+
+bench-grammar: setup  ## 500 tunes of a random network, with the grammar and without, read by abc2midi and music21
+	@OMP_NUM_THREADS=1 $(BIN)/python bench/grammar.py $(ARGS)
 
 bench-scaling: setup  ## cost of a training step by row length, rank, vocabulary, micro-batch, plotted
 	@$(BIN)/python bench/scaling.py $(ARGS)

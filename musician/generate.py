@@ -22,6 +22,7 @@ def main(cfg: DictConfig) -> None:
     from musician.inference.prompts import answer_file, read_prompts
     from musician.inference.stream import stream
     from musician.model.merge import fold
+    from musician.model.quantization import quantize
     from musician.music.grammar import Wishes
     from musician.restore import restore
 
@@ -33,9 +34,13 @@ def main(cfg: DictConfig) -> None:
     prompts = read_prompts(cfg.prompts) if cfg.prompts else []
     device, dtype = best_device()
     model = cfg.model
-    opened = restore(model.path, model.base, model.dtype or dtype, model.device or device, model.template)
-    renderer, network = opened.renderer, prepare(fold(opened.network))
-    del opened  # where the weights were copied into another layout, theirs are freed
+    device = model.device or device
+    whole = "cpu" if model.quantization else device  # a device that cannot hold the weights gets them rounded
+    opened = restore(model.path, model.base, model.dtype or dtype, whole, model.template)
+    folded = fold(opened.network)
+    renderer = opened.renderer
+    network = prepare(quantize(folded, model.quantization, device) if model.quantization else folded)
+    del opened, folded  # where the weights were copied into another layout, theirs are freed
     constraint = answer_constraint(renderer, wishes) if cfg.constrain else None
     if cfg.prompts:
         output = Path(cfg.output or f"{Path(cfg.prompts).with_suffix('')}.answers.jsonl")

@@ -1,6 +1,13 @@
 """What `musician.merge` writes is a model for other servers: prompts, sampling, and names that llama.cpp knows."""
 
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from socket import socket
+from urllib.request import urlopen
 
 import gguf
 import pytest
@@ -64,3 +71,53 @@ def test_llama_cpp_s_converter_knows_every_tensor_and_the_chat_template(exported
     found = gguf.SpecialVocab(exported, load_merges=True)
     assert "Human:" in found.chat_template
     assert {"bos", "eos"} <= set(found.special_token_ids)
+
+
+@pytest.mark.slow
+def test_transformers_serve_answers_as_musician_does(exported, byte_tokenizer, tmp_path):
+    openai = pytest.importorskip("openai")
+    pytest.importorskip("fastapi")
+    with served(exported, tmp_path) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+
+        def answer(**settings):
+            asked = [{"role": "user", "content": "Write a jig."}]
+            made = client.chat.completions.create(model=str(exported), messages=asked, max_tokens=24, **settings)
+            return made.choices[0].message.content
+
+        network = AutoModelForCausalLM.from_pretrained(exported).eval()
+        renderer = Renderer(byte_tokenizer, "human_assistant")
+        ids = list(
+            tokens(
+                network,
+                renderer.prompt_ids(ASK[:1]),
+                Sampling(temperature=0, max_new_tokens=24),
+                byte_tokenizer.eos_token_id,
+            )
+        )
+        assert answer(temperature=0) == byte_tokenizer.decode(ids)
+        assert answer(temperature=1.0, seed=1) == answer(temperature=1.0, seed=1) != answer(temperature=1.0, seed=2)
+
+
+@contextmanager
+def served(model, folder):
+    """The address of `transformers serve` with a model, without network."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (folder / "hub").mkdir()
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(model), "--port", str(port)]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            assert server.poll() is None, (folder / "log").read_text()
+            with suppress(OSError), urlopen(f"{address}/health", timeout=5):
+                break
+            time.sleep(0.5)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)

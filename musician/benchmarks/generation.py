@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -97,6 +98,7 @@ class GenerationResult:
         without_tune: answers in which no tune was found; only `format/...` counts them.
         readers: who judged the format.
         seconds: wall time on this rank.
+        illustrate: draws and plays the first of some texts, into files of a folder by their numbers; None does not.
     """
 
     benchmark: str
@@ -104,6 +106,7 @@ class GenerationResult:
     without_tune: int
     readers: str
     seconds: float
+    illustrate: Callable[[Sequence[str], Path], None] | None = None
 
     @cached_property
     def means(self) -> dict[str, Accuracy]:
@@ -133,11 +136,32 @@ class GenerationResult:
         return values | {f"{root}/{name}": float(value) for name, value in counts.items()}
 
     def write(self, folder: Path) -> None:
-        """Write `generations.jsonl`, a line a request, and `generation.png`, the model beside people."""
+        """Write `generations.jsonl`, a line a request; `generation.png`, the model beside people; perhaps `tunes/`."""
         folder.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in self.samples]
         write_text(folder / "generations.jsonl", "".join(lines))
         draw_beside(folder / "generation.png", self.means)
+        if self.illustrate:
+            self.illustrate([sample.answer for sample in self._in_turn()], folder / "tunes")
+
+    def illustrated(self, folder: Path) -> tuple[list[str], list[list[Any]]]:
+        """Return the tunes that `write` put into `folder / "tunes"`, each with the paths of its picture and sound."""
+        rows: list[list[Any]] = []
+        for number, each in enumerate(self._in_turn()):
+            files = [folder / "tunes" / f"{number:03}.{ending}" for ending in ("png", "wav")]
+            media = [file if file.exists() else None for file in files]
+            if any(media):
+                rows.append([each.family, each.prompt, each.answer, *media])
+        return ["family", "prompt", "answer", "score", "sound"], rows
+
+    def _in_turn(self) -> list[Sample]:
+        """The samples, one of each family after the other, so that the first few are of all."""
+        places: Counter[str] = Counter()
+        keyed = []
+        for sample in self.samples:
+            places[sample.family] += 1
+            keyed.append((places[sample.family], sample))
+        return [sample for _, sample in sorted(keyed, key=itemgetter(0))]
 
     def table(self) -> tuple[list[str], list[list[Any]]]:
         """Return each request with its answer and headline measures."""
@@ -168,6 +192,7 @@ class Generation:
         families: kinds of tasks; of `musician.music.tasks.rules.RULES` those whose answer is a whole tune.
         per_family: most requests of a kind.
         seed: chooses wordings; the draws of request `i` have the seed `seed + i`.
+        illustrate: as for `GenerationResult`.
 
     Raises:
         UserError: no such kind of task, no held-out tune, or none that gives a request.
@@ -183,6 +208,7 @@ class Generation:
         families: Sequence[str] = FAMILIES,
         per_family: int = 20,
         seed: int = 0,
+        illustrate: Callable[[Sequence[str], Path], None] | None = None,
     ) -> None:
         for name in families:
             if name not in (*MEASURES, "style"):
@@ -195,6 +221,7 @@ class Generation:
         self.write = write
         self.known = known
         self.seed = seed
+        self.illustrate = illustrate
         self.second = Abc2midi.installed()
 
     @cached_property
@@ -233,7 +260,8 @@ class Generation:
         samples = [sample for _, sample in sorted(shard.gather(local), key=itemgetter(0))]
         readers = "musician" + (" and abc2midi" if self.second else "; abc2midi is not installed")
         silent = sum("repetition/signs" not in sample.values for sample in samples)
-        return GenerationResult(self.name, samples, silent, readers, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return GenerationResult(self.name, samples, silent, readers, seconds, self.illustrate)
 
     def _sample(self, place: int, answer: str) -> Sample:
         source, task = self.requests[place]

@@ -51,6 +51,15 @@ class Recorded(Protocol):
 
 
 @runtime_checkable
+class Illustrated(Protocol):
+    """An outcome of which something can be seen or heard."""
+
+    def illustrated(self, folder: Path) -> tuple[list[str], list[list[Any]]]:
+        """Return columns and rows for a dashboard, with paths of what was written into the folder."""
+        ...
+
+
+@runtime_checkable
 class Measuring(Protocol):
     """A benchmark that measures by itself, because it asks no multiple-choice questions."""
 

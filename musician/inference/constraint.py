@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections import OrderedDict
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from musician.data.render import Renderer
 from musician.data.template import CONTENT
 from musician.errors import UserError
 from musician.inference.vocabulary import Node, Vocabulary
-from musician.music.grammar import State, TuneGrammar, Wishes
+from musician.music.grammar import FORGOTTEN, TIE, State, TuneGrammar, Wishes
 
 #: Every character that the grammar knows.
 _CHARACTERS = string.ascii_letters + string.digits + " \n'\",.-()!?:|[]{}<>~^_=/#"
@@ -24,6 +24,12 @@ _CHARACTERS = string.ascii_letters + string.digits + " \n'\",.-()!?:|[]{}<>~^_=/
 _DETOUR = 80
 
 _CACHED = 20_000
+
+#: A node of the vocabulary and the state in which it is reached.
+_Place = tuple[Node, State]
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class TuneConstraint:
@@ -43,7 +49,8 @@ class TuneConstraint:
         self.vocabulary = Vocabulary(tokenizer, _CHARACTERS)
         self.grammar = TuneGrammar(wishes, before, after)
         self.eos = int(tokenizer.eos_token_id)
-        self._allowed: OrderedDict[State, Tensor] = OrderedDict()
+        self._allowed: OrderedDict[tuple[State, str], Tensor] = OrderedDict()
+        self._shared: OrderedDict[State, tuple[list[int], list[_Place]]] = OrderedDict()
         self._completions: dict[State, str] = {}
 
     def start(self) -> State:
@@ -68,17 +75,15 @@ class TuneConstraint:
                 raise UserError(f"constrain: a tune needs {needed} more tokens, {left} are left; raise max_new_tokens")
             if left <= len(rest) + _DETOUR:
                 return torch.tensor([self.vocabulary.single[rest[0]] if rest else self.eos])
-        key = state.clipped(self.vocabulary.longest)
+        key = (state.clipped(self.vocabulary.longest), state.note)
         found = self._allowed.get(key)
         if found is None:
-            found = self._allowed[key] = torch.tensor(self._walk(key))
-            if len(self._allowed) > _CACHED:
-                self._allowed.popitem(last=False)
+            found = _remember(self._allowed, key, torch.tensor(self._usable(*key)))
         return found
 
     def _far(self, state: State) -> int:
         """A number of tokens above which there is no need to look at the way to the end."""
-        bars = max(state.bars or 0, state.sections or 0) + len(state.line) + 2
+        bars = (state.bars or 0) + 2 * (state.sections or 0) + len(state.line) + 2  # a section may have a pick-up
         return 10 * bars * self.grammar.wishes.voices + 100 + _DETOUR
 
     def _completion(self, state: State) -> str:
@@ -88,18 +93,42 @@ class TuneConstraint:
             self._completions[state] = self.grammar.completion(state)
         return self._completions[state]
 
-    def _walk(self, state: State) -> list[int]:
-        """Ids whose characters the grammar takes one after the other from this state."""
-        ids = [self.eos] if self.grammar.accepts(state) else []
-        pending: list[tuple[Node, State]] = [(self.vocabulary.root, state)]
+    def _usable(self, state: State, note: str) -> list[int]:
+        """Ids that may come next; what does not depend on the pitch of the last note is found once for all pitches."""
+        found = self._shared.get(state)
+        if found is None:
+            first = [self.eos] if self.grammar.accepts(state) else []
+            ids, ties = self._walk([(self.vocabulary.root, state)])
+            found = _remember(self._shared, state, (first + ids, ties))
+        ids, ties = found
+        for node, at in ties:
+            after = self.grammar.step(at._replace(note=note), TIE)
+            if after is not None:
+                ids = ids + node[0] + self._walk([(node, after)])[0]
+        return ids
+
+    def _walk(self, pending: list[_Place]) -> tuple[list[int], list[_Place]]:
+        """Ids whose characters the grammar takes one after the other, and where it comes to tie a forgotten pitch."""
+        ids: list[int] = []
+        ties: list[_Place] = []
         while pending:
             (_, children), at = pending.pop()
             for character, child in children.items():
+                if character == TIE and at.note == FORGOTTEN:
+                    ties.append((child, at))
+                    continue
                 following = self.grammar.step(at, character)
                 if following is not None:
                     ids += child[0]
                     pending.append((child, following))
-        return ids
+        return ids, ties
+
+
+def _remember(cache: OrderedDict[K, V], key: K, value: V) -> V:
+    cache[key] = value
+    if len(cache) > _CACHED:
+        cache.popitem(last=False)
+    return value
 
 
 class ConstrainedLogits(LogitsProcessor):

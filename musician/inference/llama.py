@@ -8,7 +8,7 @@ module.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
@@ -73,22 +73,20 @@ class LlamaForward:
     @torch.inference_mode()
     def __call__(self, chunks: Sequence[Chunk]) -> list[Tensor]:
         """Scores `[scored, vocabulary]` of each chunk, fp32."""
-        sequences = [_Sequence(chunk, self.heads // self.kv_heads, self.dtype, self.device) for chunk in chunks]
-        states = self.embed(torch.tensor([token for chunk in chunks for token in chunk.ids], device=self.device))
-        cos, sin = self._rotation([place for one in sequences for place in range(one.start, one.end)])
+        order = sorted(range(len(chunks)), key=lambda place: _kind(chunks[place]))
+        batch = _Batch([chunks[place] for place in order], self)
+        states = self.embed(torch.tensor(batch.ids, device=self.device))
+        cos, sin = self._rotation(batch.places)
         for number, layer in enumerate(self.layers):
-            states = states + layer.output(self._attention(layer, number, states, cos, sin, sequences))
+            states = states + layer.output(self._attention(layer, number, states, cos, sin, batch))
             normed = torch.rms_norm(states, states.shape[-1:], layer.after_norm, self.epsilon)
             gate, up = layer.gate_up(normed).chunk(2, dim=-1)
             states = states + layer.down(functional.silu(gate).mul_(up))
-        ends = accumulate(len(chunk.ids) for chunk in chunks)
-        wanted = [states[end - chunk.scored : end] for chunk, end in zip(chunks, ends, strict=True)]
-        scored = torch.rms_norm(torch.cat(wanted), states.shape[-1:], self.norm, self.epsilon)
-        return list(self.head(scored).float().split([chunk.scored for chunk in chunks]))
+        scored = torch.rms_norm(states[batch.wanted], states.shape[-1:], self.norm, self.epsilon)
+        found = self.head(scored).float().split(batch.scored)
+        return [found[place] for place in sorted(range(len(order)), key=order.__getitem__)]
 
-    def _attention(
-        self, layer: _Layer, number: int, states: Tensor, cos: Tensor, sin: Tensor, sequences: list[_Sequence]
-    ) -> Tensor:
+    def _attention(self, layer: _Layer, number: int, states: Tensor, cos: Tensor, sin: Tensor, batch: _Batch) -> Tensor:
         """Attention of one layer, `[tokens, width]` to `[tokens, heads * head width]`; keys and values are cached."""
         normed = torch.rms_norm(states, states.shape[-1:], layer.before_norm, self.epsilon)
         joined = layer.query_key_value(normed).view(len(states), -1, self.width)
@@ -96,10 +94,8 @@ class LlamaForward:
         # cat(-second half, first half) of the published rotation is a roll whose sign is in the table.
         turned = torch.addcmul(turned * cos, turned.roll(self.width // 2, -1), sin)
         query, key, value = turned[:, : self.heads], turned[:, self.heads :], joined[:, self.heads + self.kv_heads :]
-        fresh = torch.stack((key.transpose(0, 1), value.transpose(0, 1)))
-        sizes = [sequence.new for sequence in sequences]
-        parts = zip(sequences, query.split(sizes), fresh.split(sizes, 2), strict=True)
-        return torch.cat([sequence.attend(number, part, both) for sequence, part, both in parts]).flatten(1)
+        batch.store(number, torch.stack((key.transpose(0, 1), value.transpose(0, 1))))
+        return batch.attend(number, query)
 
     def _rotation(self, places: list[int]) -> tuple[Tensor, Tensor]:
         while max(places) >= len(self._cos):
@@ -129,31 +125,77 @@ class _Layer:
         self.after_norm = layer.post_attention_layernorm.weight
 
 
-class _Sequence:
-    """One sequence within a pass: where its tokens go, and what they see; the same in each layer."""
+def _kind(chunk: Chunk) -> tuple[bool, int]:
+    """Chunks of one kind are computed alike: whether the cache holds something, and how many tokens are new."""
+    return chunk.start > 0, len(chunk.ids)
 
-    def __init__(self, chunk: Chunk, groups: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.new, self.start, self.groups = len(chunk.ids), chunk.start, groups
-        self.end = chunk.start + self.new
-        self.fresh = chunk.cache[:, :, :, self.start : self.end].unbind()
-        # for each layer [1, heads, length, width]
-        self.keys, self.values = (part.split(1) for part in chunk.cache[:, :, :, : self.end].unbind(1))
-        self.mask = None
-        if self.start and self.new > 1:
-            hidden = torch.full((self.new, self.end), float("-inf"), dtype=dtype, device=device)
-            self.mask = hidden.triu_(self.start + 1).repeat(groups, 1)
 
-    def attend(self, number: int, query: Tensor, fresh: Tensor) -> Tensor:
-        """Cache keys and values `[2, kv heads, new, width]`; attention of `[new, heads, width]` in that shape."""
-        self.fresh[number].copy_(fresh)
-        keys, values, kernel = self.keys[number], self.values[number], functional.scaled_dot_product_attention
-        if not self.start:
-            mixed = kernel(query.transpose(0, 1)[None], keys, values, is_causal=True, enable_gqa=self.groups > 1)
-            return mixed[0].transpose(0, 1)
-        # Heads that share keys are laid end to end as so many more queries: no copy of the keys.
-        new, heads, width = query.shape
-        if new == 1:
-            return kernel(query.view(1, -1, self.groups, width), keys, values).view(query.shape)
-        grouped = query.view(new, -1, self.groups, width).permute(1, 2, 0, 3).reshape(1, -1, self.groups * new, width)
-        mixed = kernel(grouped, keys, values, attn_mask=self.mask)
-        return mixed.view(-1, self.groups, new, width).permute(2, 0, 1, 3).reshape(new, heads, width)
+class _Batch:
+    """The sequences of a pass, those of a kind together: where their tokens go; the same in each layer.
+
+    Each sequence attends by itself, so that nothing in it depends on the others; what surrounds that is done for all.
+    """
+
+    def __init__(self, chunks: Sequence[Chunk], forward: LlamaForward) -> None:
+        self.ids = [token for chunk in chunks for token in chunk.ids]
+        self.places = [chunk.start + step for chunk in chunks for step in range(len(chunk.ids))]
+        self.scored = [chunk.scored for chunk in chunks]
+        ends = accumulate(len(chunk.ids) for chunk in chunks)
+        rows = [row for chunk, end in zip(chunks, ends, strict=True) for row in range(end - chunk.scored, end)]
+        self.wanted = slice(None) if len(rows) == len(self.ids) else torch.tensor(rows, device=forward.device)
+        self._sizes = [len(chunk.ids) for chunk in chunks]
+        spans = [chunk.cache[:, :, :, chunk.start : chunk.start + len(chunk.ids)].unbind() for chunk in chunks]
+        self._fresh = list(zip(*spans, strict=True))
+        self._groups = [_Group(list(members), forward) for _, members in groupby(chunks, _kind)]
+
+    def store(self, number: int, fresh: Tensor) -> None:
+        """Put a layer's keys and values `[2, key-value heads, tokens, width]` into the caches."""
+        torch._foreach_copy_(self._fresh[number], fresh.split(self._sizes, 2))
+
+    def attend(self, number: int, query: Tensor) -> Tensor:
+        """Attention of a layer, `[tokens, heads, width]` to `[tokens, heads * width]`."""
+        parts = query.split([group.tokens for group in self._groups])
+        mixed = [group.attend(number, part) for group, part in zip(self._groups, parts, strict=True)]
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+
+class _Group:
+    """Sequences with equally many new tokens, which either all begin or all go on."""
+
+    def __init__(self, chunks: Sequence[Chunk], forward: LlamaForward) -> None:
+        self.new, self.begins = len(chunks[0].ids), not chunks[0].start
+        self.tokens = len(chunks) * self.new
+        self.kv_heads, self.groups = forward.kv_heads, forward.heads // forward.kv_heads
+        seen = [chunk.cache[:, :, :, : chunk.start + self.new].unbind(1) for chunk in chunks]
+        # for each layer, of each sequence [1, heads, length, width]
+        self.keys = list(zip(*(keys.split(1) for keys, _ in seen), strict=True))
+        self.values = list(zip(*(values.split(1) for _, values in seen), strict=True))
+        self.masks = [self._mask(chunk, forward) for chunk in chunks]
+
+    def _mask(self, chunk: Chunk, forward: LlamaForward) -> Tensor | None:
+        """What the new tokens of a sequence that goes on must not see: one another backwards."""
+        if self.begins or self.new == 1:
+            return None
+        shape = (self.new, chunk.start + self.new)
+        hidden = torch.full(shape, float("-inf"), dtype=forward.dtype, device=forward.device)
+        return hidden.triu_(chunk.start + 1).repeat(self.groups, 1)
+
+    def attend(self, number: int, query: Tensor) -> Tensor:
+        """Attention of a layer, `[tokens, heads, width]` to `[tokens, heads * width]`.
+
+        Heads that share keys are laid end to end as so many more queries: no copy of the keys.
+        """
+        width = query.shape[-1]
+        laid = query.view(-1, self.new, self.kv_heads, self.groups, width).permute(0, 2, 3, 1, 4)
+        ones = laid.reshape(-1, self.kv_heads, self.groups * self.new, width).split(1)
+        each = zip(ones, self.keys[number], self.values[number], self.masks, strict=True)
+        mixed = torch.cat([self._kernel(*one) for one in each])
+        mixed = mixed.view(-1, self.kv_heads, self.groups, self.new, width)
+        return mixed.permute(0, 3, 1, 2, 4).reshape(self.tokens, -1)
+
+    def _kernel(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        if not self.begins:
+            return functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+        apart = query.view(1, -1, self.new, query.shape[-1])
+        mixed = functional.scaled_dot_product_attention(apart, keys, values, is_causal=True, enable_gqa=self.groups > 1)
+        return mixed.reshape(query.shape)

@@ -34,9 +34,10 @@ def called(*modules: Any) -> Product:
 def packed(*modules: Any) -> Product:
     """Linear modules without bias as one product with a packed copy of their weights, adapters folded in.
 
-    The result for a row is, bit for bit, the same in any batch. Layers whose adapters are no plain LoRA are called.
+    The result for a row is, bit for bit, the same in any batch. Layers whose adapters are no plain LoRA are called, and
+    those whose weights are rounded.
     """
-    if any(getattr(module, "lora_variant", None) for module in modules):
+    if any(getattr(module, "lora_variant", None) or not can_pack(module.weight) for module in modules):
         return called(*modules)
     weight = torch.cat([_weight(module).detach() for module in modules])
     layout = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from music21 import bar as bars21
-from music21 import chord, duration, key, metadata, meter, note, pitch, spanner, stream
+from music21 import chord, clef, duration, key, metadata, meter, note, pitch, spanner, stream, tie
 
 from musician.music.abc import Note, Tune
 from musician.music.elements import Bar
@@ -24,6 +24,7 @@ def score(tune: Tune) -> stream.Score:
 def _part(name: str, bars: Sequence[Bar]) -> stream.Part:
     part = stream.Part(id=name or "1")
     shown: tuple[object, object] = (None, None)
+    held: set[int] = set()
     for number, bar in enumerate(bars, 1):
         measure = stream.Measure(number=number)
         if bar.key.sharps != shown[0]:
@@ -31,33 +32,39 @@ def _part(name: str, bars: Sequence[Bar]) -> stream.Part:
         if bar.meter and bar.meter != shown[1]:
             measure.insert(0, meter.TimeSignature(str(bar.meter)))
         shown = (bar.key.sharps, bar.meter)
-        for place, event in _events(bar):
+        for place, event in _events(bar, held):
             measure.insert(place, event)
         _repeat_signs(measure, bar)
         part.append(measure)
         if endings(bar.ending):
             part.insert(0, spanner.RepeatBracket(measure, number=min(endings(bar.ending))))
+    part.getElementsByClass(stream.Measure)[0].insert(0, clef.bestClef(part, recurse=True))
     return part
 
 
-def _events(bar: Bar) -> Iterator[tuple[float, note.GeneralNote]]:
-    """Yield the onset in quarters and the notes that begin there; notes of one onset and length are one chord."""
+def _events(bar: Bar, held: set[int]) -> Iterator[tuple[float, note.GeneralNote]]:
+    """Yield the onset in quarters and the notes that begin there; notes of one onset and length are one chord.
+
+    `held` are the MIDI numbers that ties hold; it is kept up to date.
+    """
     ordered = sorted(bar.notes, key=lambda each: (each.onset, each.duration))
     for (onset, time), group in groupby(ordered, key=lambda each: (each.onset, each.duration)):
         every = list(group)
-        heads = [_head(each) for each in every if each.midi is not None]
+        heads = [_head(each, held) for each in every if each.midi is not None]
         event: note.GeneralNote = chord.Chord(heads) if len(heads) > 1 else heads[0] if heads else note.Rest()
         event.duration = duration.Duration(time * 4)
         yield float(onset * 4), event
 
 
-def _head(each: Note) -> note.Note:
+def _head(each: Note, held: set[int]) -> note.Note:
     spelled = Pitch(each.place, each.alter)
     head = note.Note(pitch.Pitch(spelled.full_name.replace("b", "-")))
-    if each.tie:
-        from music21 import tie
-
+    assert each.midi is not None
+    if each.midi in held:
+        head.tie = tie.Tie("continue" if each.tie else "stop")
+    elif each.tie:
         head.tie = tie.Tie("start")
+    (held.add if each.tie else held.discard)(each.midi)
     return head
 
 

@@ -1,4 +1,4 @@
-"""MusicXML by music21, in a process of its own that may take so much time and memory and no more."""
+"""MusicXML by music21, and pictures of it, in a process that may take so much time and memory and no more."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 from musician.errors import UserError
 from musician.music.abc import parse_tune
@@ -16,23 +17,25 @@ from musician.music.sound import to_musicxml
 _WALL_SECONDS = 60
 _MEMORY = 2 * 2**30
 _FILE = 64 * 2**20
+_PIXELS = 1000
 #: Exit status of a process that wrote one line for the user.
 _REFUSED = 3
 #: What the process needs to find Python's packages; a password is not among it.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "HOME", "LANG", "VIRTUAL_ENV")
 
 
-def engrave(text: str, cpu_seconds: int = 20) -> bytes:
-    """Return a tune as MusicXML.
+def engrave(text: str, cpu_seconds: int = 20, kind: Literal["musicxml", "png"] = "musicxml") -> bytes:
+    """Return a tune as MusicXML, or as a picture of its first page.
 
     Args:
         text: the tune.
         cpu_seconds: how long music21 may work on it.
+        kind: `png` is drawn by verovio, which reads the MusicXML (of ABC it reads no second voice), and resvg.
 
     Raises:
-        UserError: the tune has no note, music21 is not installed, or it failed or took too long.
+        UserError: the tune has no note, music21 (verovio, resvg) is not installed, or it failed or took too long.
     """
-    command = [sys.executable, "-m", "musician.page.engrave", str(cpu_seconds)]
+    command = [sys.executable, "-m", "musician.page.engrave", str(cpu_seconds), *([kind] if kind == "png" else [])]
     kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     with TemporaryDirectory() as folder:
         # Only the package's parent: what lies in the server's own directory is not to be imported.
@@ -50,7 +53,7 @@ def engrave(text: str, cpu_seconds: int = 20) -> bytes:
     return done.stdout
 
 
-def _main(cpu_seconds: int) -> None:
+def _main(cpu_seconds: int, kind: str = "musicxml") -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE, _FILE))
@@ -62,8 +65,20 @@ def _main(cpu_seconds: int) -> None:
         except UserError as error:
             print(error, file=sys.stderr)
             sys.exit(_REFUSED)
-        sys.stdout.buffer.write(path.read_bytes())
+        sys.stdout.buffer.write(path.read_bytes() if kind == "musicxml" else _drawn(path.read_text()))
+
+
+def _drawn(musicxml: str) -> bytes:
+    """A score as PNG; what its libraries print goes to stderr."""
+    import resvg_py
+    import verovio
+
+    verovio.enableLog(verovio.LOG_OFF)
+    engraver = verovio.toolkit()
+    engraver.setOptions({"adjustPageHeight": True, "footer": "none", "header": "none", "svgViewBox": True})
+    engraver.loadData(musicxml)
+    return bytes(resvg_py.svg_to_bytes(svg_string=engraver.renderToSVG(1), background="white", width=_PIXELS))
 
 
 if __name__ == "__main__":
-    _main(int(sys.argv[1]))
+    _main(int(sys.argv[1]), *sys.argv[2:])

@@ -16,10 +16,18 @@ LINEAGE = ("name", "base_model", "data_key", "tokenizer_hash", "template", "reci
 
 
 def log_table(loggers: Iterable[Logger], key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Log a table to W&B."""
+    """Log a table to W&B; paths of PNG and WAV files are shown and played."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            logger.log_table(key, columns=list(columns), data=[list(row) for row in rows])
+            logger.log_table(key, columns=list(columns), data=[[_shown(value) for value in row] for row in rows])
+
+
+def _shown(value: Any) -> Any:
+    if not isinstance(value, Path):
+        return value
+    import wandb
+
+    return wandb.Audio(str(value)) if value.suffix == ".wav" else wandb.Image(str(value))
 
 
 def log_picture(loggers: Iterable[Logger], key: str, path: Path, step: int) -> None:

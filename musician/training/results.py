@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import Logger
 from musician.atomic import write_text
 from musician.benchmarks.changes import Change, changes, describe
 from musician.benchmarks.records import read_records
-from musician.benchmarks.run import Outcome, Recorded
+from musician.benchmarks.run import Illustrated, Outcome, Recorded
 from musician.benchmarks.scoreboard import Score, draw, scores, show
 from musician.progress import show_line
 from musician.training.dashboard import log_picture, log_table
@@ -83,6 +83,9 @@ class EvaluationResults:
             self._tell_changes(benchmark, loggers)
         for outcome in self._kept:
             log_table(loggers, f"eval/{outcome.benchmark}/items", *outcome.table())
+            if isinstance(outcome, Illustrated):
+                tunes = outcome.illustrated(self.folder / outcome.benchmark)
+                log_table(loggers, f"eval/{outcome.benchmark}/tunes", *tunes)
             for picture in sorted((self.folder / outcome.benchmark).glob("*.png")):
                 log_picture(loggers, f"eval/{outcome.benchmark}/{picture.stem}", picture, self.step)
         picture = self.folder / "accuracy.png"

@@ -118,3 +118,21 @@ def test_a_model_held_to_the_grammar_writes_tunes(tokenizer):
     result = benchmark.measure(network, renderer)
     assert result.means["format/strict"].value == 1
     assert len({sample.answer for sample in result.samples}) == 2
+
+
+def test_some_tunes_of_every_family_are_seen_and_heard(tmp_path):
+    def illustrate(texts, folder):
+        folder.mkdir()
+        for number, text in enumerate(texts[: len(FAMILIES)]):
+            (folder / f"{number:03}.wav").write_text(text)
+
+    benchmark = made(Copyist(), illustrate=illustrate)
+    result = run_benchmark(benchmark, nn.Linear(1, 1), None, tmp_path)
+    columns, rows = result.illustrated(tmp_path / "generation")
+    assert columns[-2:] == ["score", "sound"]
+    families = list(dict.fromkeys(sample.family for sample in result.samples))
+    assert [row[0] for row in rows[: len(families)]] == families
+    for row in rows:
+        assert row[3] is None
+        assert row[4].read_text() == row[2]
+    assert made(Copyist()).illustrate is None

@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from abc_readers import abc2midi_complaints
+from abc_readers import abc2midi_complaints, music21_notes
 
 from musician.errors import UserError
 from musician.inference.constraint import _DETOUR, ConstrainedLogits, TuneConstraint
@@ -47,6 +47,7 @@ def test_a_random_network_writes_tunes(name, wishes, request, tmp_path):
         assert state is not None, tune
         assert TuneGrammar(wishes).accepts(state), tune
         assert abc2midi_complaints(tune, tmp_path) == [], tune
+        assert music21_notes(tune) > 0
 
 
 def test_a_free_network_does_not(byte_tokenizer):

@@ -106,3 +106,10 @@ def test_musicxml_keeps_pitches_and_times(tmp_path: Path, corpus_sample: list[st
         assert [pitch.midi for event in read for pitch in event.pitches] == [
             note.midi for note in tune.notes if note.midi is not None
         ]
+
+
+def test_a_score_has_a_clef_and_its_ties_end(tmp_path):
+    to_musicxml(parse_tune("X:1\nM:2/4\nL:1/4\nK:G\nD,,D,,|D,,-D,,-|D,,2|]\n"), tmp_path / "a.musicxml")
+    written = (tmp_path / "a.musicxml").read_text()
+    assert "<sign>F</sign>" in written
+    assert written.count('<tie type="start"') == written.count('<tie type="stop"') == 2

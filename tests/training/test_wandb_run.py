@@ -10,7 +10,8 @@ import pytest
 from doors import ROOT, assert_ran, assert_refused, call
 
 from musician.errors import UserError
-from musician.training.dashboard import log_adapter
+from musician.page.render import wave_file
+from musician.training.dashboard import log_adapter, log_table
 from musician.training.wandb_run import FILE, WandbRun
 
 
@@ -55,6 +56,21 @@ def test_the_jobs_of_a_sweep_are_runs_of_one_group(tmp_path):
         found.append(begin(str(job), name="sft", sweep_dir=str(job.parent)))
     assert [run[1:] for run in found] == [("sweep_1", "sft r8", "sweep"), ("sweep_1", "sft r16", "sweep")]
     assert found[0][0] != found[1][0]
+
+
+def test_a_table_shows_pictures_and_plays_sounds(tmp_path, monkeypatch):
+    from matplotlib import image
+    from numpy import zeros
+
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
+    image.imsave(tmp_path / "000.png", zeros((4, 4)))
+    (tmp_path / "000.wav").write_bytes(wave_file(zeros(100)))
+    run = WandbRun(str(tmp_path), name="sft")
+    log_table([run], "eval/generation/tunes", ["score", "sound"], [[tmp_path / "000.png", tmp_path / "000.wav"]])
+    kept = [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    table, *_ = [json.loads(content) for content in kept if content.startswith(b'{"_type": "table"')]
+    assert [[cell["_type"] for cell in row] for row in table["data"]] == [["image-file", "audio-file"]]
+    assert (tmp_path / "000.wav").read_bytes() in kept
 
 
 def forget_key(monkeypatch, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from musician.music.grammar import bar, form
 from musician.music.grammar.header import Header
 from musician.music.grammar.state import Mode, State
+from musician.music.grammar.vocabulary import TIE
 from musician.music.grammar.wishes import Wishes
 
 _HEADER = (Mode.FIELD, Mode.COLON, Mode.VALUE)
@@ -47,6 +48,12 @@ class TuneGrammar:
 
     def step(self, state: State, character: str) -> State | None:
         """The state after one more character, None where that may not stand."""
+        found = self._step(state, character)
+        if found is None or state.column > 1 or character == "\n":
+            return found
+        return found._replace(column=state.column + 1)
+
+    def _step(self, state: State, character: str) -> State | None:
         if state.mode in _HEADER:
             return self._header.step(state, character)
         if state.mode in (Mode.BEFORE, Mode.AFTER):
@@ -116,16 +123,23 @@ class TuneGrammar:
         if state.mode is Mode.BAR_LINE:
             return self._bar_line(state, character)
         if character == "\n":
-            return form.line_end(state) if state.newline else None
+            return form.line_end(state)
         if state.mode is Mode.LINE_END:
             return None
         if state.mode is Mode.BETWEEN:
             return self._between(state, character)
         if state.mode is Mode.OPENING:
             return self._opening(state, character)
-        if not state.left and character in ":|":
-            return self._bar_line(state.to(Mode.BAR_LINE, gap=False, newline=False, last=0), character)
-        return bar.music(state, character)
+        if character == ":" and state.column == 1:
+            return None  # a line that begins with a letter and a colon is a field
+        if character in ":|":
+            return self._bar_line(state.to(Mode.BAR_LINE, gap=False, newline=False, last=0, note=""), character)
+        return self._tie(state) if character == TIE else bar.music(state, character)
+
+    def _tie(self, state: State) -> State | None:
+        after = bar.tied(state)
+        possible = after and (after.left or self._form.bar_lines(after))
+        return after if possible else None
 
     def _bar_line(self, state: State, character: str) -> State | None:
         lines, word = self._form.bar_lines(state), state.word + character
@@ -136,7 +150,7 @@ class TuneGrammar:
 
     def _between(self, state: State, character: str) -> State | None:
         if character == " " and state.gap:
-            return state._replace(gap=False, newline=False)
+            return state._replace(gap=False)
         if not self._form.may_go_on(state):
             return None
         if state.voice:
@@ -163,7 +177,8 @@ class TuneGrammar:
     def _closing_start(self, state: State) -> str:
         if state.mode is Mode.BETWEEN and state.voice:
             return "V"
-        return self._form.closing_opening(state) or state.tonic
+        opened = self._form.unmarked(state)
+        return bar.closing_note(opened) if opened else "|:"[len(state.word)]
 
     def _closing_music(self, state: State) -> str:
         if state.mode is not Mode.MUSIC:
@@ -171,8 +186,7 @@ class TuneGrammar:
             ended = state if written else bar.ended(state)
             assert ended is not None, state
             return written or self._closing_music(ended)
-        if state.left:
-            return bar.closing(state) or state.tonic
-        found = self._form.closing(state)
-        assert found is not None, state
-        return found
+        found = None if bar.may_close_slur(state) else self._form.closing(state)
+        if found == ":" and state.column == 1:
+            return " "
+        return found or bar.closing(state) or bar.closing_note(state)

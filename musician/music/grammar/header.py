@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from musician.music.grammar.state import Mode, State
 from musician.music.grammar.vocabulary import (
     KEYS,
@@ -95,9 +97,16 @@ class Header:
             odd=odd_time(state.meter),
             full=ticks,
             left=ticks,
+            pickup=None,
+            eighth=_eighth(state.meter, state.unit),
             bars=self.wishes.bars,
             sections=self.wishes.sections,
             voice=1 if two else 0,
             closed=True,
             tonic=tonic,
         )
+
+
+def _eighth(meter: str, unit: str) -> int:
+    """Ticks of an eighth note; a quarter in 5/4, where abc2midi plays chord symbols in quarters to the very end."""
+    return int((Fraction(1, 4) if meter == "5/4" else Fraction(1, 8)) / UNITS[unit] * TICKS)

@@ -40,6 +40,10 @@ KEYS = tuple(
 TEMPI = tuple(f"{beat}={number}" for beat in ("1/4", "3/8", "1/2", "1/8") for number in range(40, 241))
 REFERENCES = tuple(str(number) for number in range(1, 1000))
 
+ACCIDENTALS = "^_="
+LETTERS = "CDEFGAB"
+TIE = "-"
+
 PITCHES = plain_words(
     accidental + letter + marks
     for accidental in ("", "^", "_", "=", "^^", "__")
