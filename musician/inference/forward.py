@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from musician.inference.chunk import Chunk, Forward
-from musician.inference.llama import LlamaForward, refusal
+from musician.inference.llama import LlamaForward
+from musician.model.llama import unlike_llama
 from musician.model.network import cached_hidden_states, causal_lm, new_cache, output_head
 
 
@@ -70,7 +71,7 @@ def forward_of(network: Any, packed: bool = False) -> Forward:
     if not isinstance(network, torch.nn.Module):
         return network
     lm: Any = causal_lm(network)
-    reason = refusal(lm)
+    reason = unlike_llama(lm)
     if reason is None:
         return LlamaForward(lm, packed)
     message = "generation with %s runs transformers' own code, one answer at a time: %s"

@@ -12,28 +12,11 @@ from itertools import accumulate, groupby
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from musician.inference.chunk import Chunk
 from musician.inference.product import Product, called, can_pack, packed
-
-
-def refusal(network: nn.Module) -> str | None:
-    """Why `LlamaForward` cannot compute this network; None where it can."""
-    from transformers import LlamaForCausalLM
-
-    if type(network) is not LlamaForCausalLM:
-        return "only LlamaForCausalLM is computed here"
-    config: Any = network.config
-    rope = config.rope_parameters["rope_type"]
-    if rope not in ("default", "linear", "llama3"):
-        return f"rotary positions of type {rope} depend on the length"
-    if config.attention_bias or config.mlp_bias or config.hidden_act != "silu":
-        return "biases or another activation than silu"
-    if any(parameter.numel() == 0 for parameter in network.parameters()):
-        return "its weights are partitioned over processes"
-    return None
 
 
 class LlamaForward:
@@ -42,7 +25,8 @@ class LlamaForward:
     With packed weights the scores of a sequence are, bit for bit, independent of what else is in the batch.
 
     Args:
-        network: `LlamaForCausalLM` in evaluation mode; its linear layers may be peft's.
+        network: a Llama of the usual form (`musician.model.llama.unlike_llama`) in evaluation mode; its linear layers
+            may be peft's.
         pack: copy fp32 weights on a CPU into a faster layout, query-key-value and gate-up as one; elsewhere the
             modules are called.
     """

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from musician.model import attention
-from musician.model.llama import plain_llama
+from musician.model.llama import unlike_llama
 from musician.model.network import causal_lm
 from musician.model.ranges import ATTENTION, MLP, REST
 
@@ -28,7 +28,7 @@ from musician.model.ranges import ATTENTION, MLP, REST
 def refusal(network: nn.Module) -> str | None:
     """Why the layers of a network cannot be computed folded; None where they can."""
     lm: Any = causal_lm(network)
-    reason = plain_llama(lm)
+    reason = unlike_llama(lm)
     if reason:
         return reason
     if lm.config._attn_implementation != attention.DOCUMENTS:

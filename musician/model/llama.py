@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 
 
-def plain_llama(network: nn.Module) -> str | None:
-    """Why a network is not a `LlamaForCausalLM` of the usual form; None where it is.
+def unlike_llama(network: nn.Module) -> str | None:
+    """How a network differs from a `LlamaForCausalLM` of the usual form; None where it does not.
 
     The usual form: RMS norms, silu, no biases, whole weights, rotary positions that do not depend on the length.
     """
