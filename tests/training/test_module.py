@@ -208,7 +208,7 @@ def test_random_states_come_back():
         return torch.rand(3).tolist(), np.random.rand(3).tolist(), [random.random() for _ in range(3)]
 
     module = CausalLMModule(llama(), sgd, Constant())
-    module.trainer = SimpleNamespace(accumulate_grad_batches=1, global_rank=0)
+    module.trainer = SimpleNamespace(accumulate_grad_batches=1, global_rank=0, precision="32-true")
     checkpoint = {}
     module.on_save_checkpoint(checkpoint)
     wanted = draw()
