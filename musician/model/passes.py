@@ -73,6 +73,15 @@ class SummedNLL:
         total: Tensor = _InPasses.apply(self._nll, groups, *trained)
         return total
 
+    def of_rows(self, input_ids: Tensor, labels: Tensor, position_ids: Tensor) -> Tensor:
+        """The sum of each row, `[batch]`."""
+        if self._folded is None and self.tokens is None:
+            hidden, head = hidden_states(self.network, input_ids, position_ids), output_head(self.network)
+            pairs = zip(hidden.split(1), labels.split(1), strict=True)
+            return torch.stack([summed_nll(states, wanted, head) for states, wanted in pairs])
+        rows = zip(input_ids.split(1), labels.split(1), position_ids.split(1), strict=True)
+        return torch.stack([self(*row) for row in rows])
+
     def by_modules(self, input_ids: Tensor, labels: Tensor, position_ids: Tensor) -> Tensor:
         """Compute the same with the network's own modules, so that their hooks run."""
         hidden = hidden_states(self.network, input_ids, position_ids)

@@ -107,8 +107,7 @@ class CausalLMModule(lightning.LightningModule):
         """Note nats and supervised tokens of each row, with its place among all rows."""
         supervised = (batch["labels"][:, 1:] != IGNORED).sum(1).tolist()
         first = (batch_idx * self.trainer.world_size + self.global_rank) * len(supervised)
-        rows = zip(*(batch[name].split(1) for name in ("input_ids", "labels", "position_ids")), strict=True)
-        nats = torch.stack([self._nll(*row) for row in rows]).tolist()
+        nats = self._nll.of_rows(batch["input_ids"], batch["labels"], batch["position_ids"]).tolist()
         self._validated += zip(range(first, first + len(nats)), nats, supervised, strict=True)
 
     def on_validation_epoch_end(self) -> None:

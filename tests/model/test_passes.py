@@ -145,6 +145,15 @@ def test_without_gradients_nothing_is_differentiated():
     torch.testing.assert_close(found, SummedNLL(network)(*batch).detach())
 
 
+@pytest.mark.parametrize("options", [{}, {"tokens": 6}, {"fold_lora": True}, {"tokens": 6, "fold_lora": True}])
+def test_rows_add_up_to_the_batch(options):
+    network, batch = adapted().eval(), packed([[5, 7], [9, 3], [2]])
+    with torch.no_grad():
+        rows = SummedNLL(network, **options).of_rows(*batch)
+        alone = [SummedNLL(network)(*(states[row : row + 1] for states in batch)) for row in range(3)]
+    torch.testing.assert_close(rows, torch.stack(alone))
+
+
 def test_a_network_that_cannot_be_folded_is_computed_by_its_modules_and_that_is_said(caplog):
     network, batch = adapted(lora_dropout=0.5).eval(), packed([[5, 7]])
     with caplog.at_level("INFO"):
