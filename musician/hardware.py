@@ -122,20 +122,14 @@ class Hardware:
                 f"hardware.attn_implementation={self.attn_implementation} is not known{hint}; "
                 f"use one of {sorted(ATTENTION)}"
             )
-        self._check_passes()
         if self.accelerator == "cpu":
-            if self.precision not in ("32-true", "32", "64-true", "bf16-mixed", "bf16-true"):
-                raise UserError(f"hardware.precision={self.precision} needs a GPU; on CPU use 32-true")
-            if ATTENTION[self.attn_implementation] is not None:
-                raise UserError(
-                    f"hardware.attn_implementation={self.attn_implementation} needs a GPU; on CPU use documents or sdpa"
-                )
-            return
-        if self.precision == "16-mixed" and isinstance(self.strategy, str):
+            self._check_cpu()
+        elif self.precision == "16-mixed" and isinstance(self.strategy, str):
             raise UserError(
                 f"hardware.precision=16-mixed with hardware.strategy={self.strategy}: skipped steps would move "
                 "the learning rate; use ZeRO (hardware=8xv100 hardware.devices=1 has it for one GPU) or bf16-mixed"
             )
+        self._check_passes()
 
     def check_planned(self) -> None:
         """Refuse what the card that this option describes could not do, wherever this runs.
@@ -173,15 +167,21 @@ class Hardware:
         if reason:
             logging.getLogger(__name__).info(reason)
 
+    def _check_cpu(self) -> None:
+        if self.precision not in ("32-true", "32", "64-true", "bf16-mixed", "bf16-true"):
+            raise UserError(f"hardware.precision={self.precision} needs a GPU; on CPU use 32-true")
+        if ATTENTION[self.attn_implementation] is not None:
+            raise UserError(
+                f"hardware.attn_implementation={self.attn_implementation} needs a GPU; on CPU use documents or sdpa"
+            )
+
     def _check_passes(self) -> None:
         if self.tokens_per_pass is not None and self.tokens_per_pass < 1:
             raise UserError(f"hardware.tokens_per_pass={self.tokens_per_pass} must be at least 1, or null")
-        asked = "fold_lora=true" if self.fold_lora else f"tokens_per_pass={self.tokens_per_pass}"
-        if not self.fold_lora and self.tokens_per_pass is None:
-            return
-        if not isinstance(self.strategy, str) and self.strategy.get("stage") == 3:
+        sharded = not isinstance(self.strategy, str) and self.strategy.get("stage") == 3
+        if sharded and (self.fold_lora or self.tokens_per_pass is not None):
             raise UserError(
-                f"hardware.{asked}: stage 3 shards the weights that it needs whole; use stage 1 or 2, or "
+                "hardware.strategy.stage=3 shards the weights that folding and passes need whole; use stage 1 or 2, or "
                 "hardware.fold_lora=false hardware.tokens_per_pass=null"
             )
         if self.tokens_per_pass is not None and self.precision.startswith("16"):

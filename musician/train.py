@@ -69,6 +69,8 @@ def fit(
     pin_ranks("musician.train")
     benchmarks = build_selected(cfg.get("benchmark") or {})
     job = build_job(cfg, hardware)
+    if job.module.nll.not_folded:
+        say(f"hardware.fold_lora: transformers' layers are used, {job.module.nll.not_folded}")
     parameters = count_parameters(job.module.network)  # before a strategy shards them
     facts = describe(cfg, job)
     check_resume(cfg, before, facts)

@@ -191,7 +191,8 @@ def _sandbox(cwd):
         os.environ.clear()
         os.environ.update(environment)
         for handler in set(root.handlers) - set(handlers):
-            handler.close()
+            with contextlib.suppress(OSError):  # a full disk, which logging passes over when a process ends, too
+                handler.close()
         root.handlers[:] = handlers
         root.setLevel(level)
         Singleton.set_state(singletons)

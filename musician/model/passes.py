@@ -7,7 +7,6 @@ a supervised token and padding are not computed at all.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -41,22 +40,19 @@ class SummedNLL:
 
     Args:
         network: a causal LM, with or without LoRA.
-        fold_lora: compute the layers with their adapters folded (`musician.model.folded`) where that is possible; where
-            not, a line says why.
+        fold_lora: compute the layers with their adapters folded (`musician.model.folded`) where that is possible.
         tokens: documents of at most so many tokens are computed together, at least one document; None computes the
             micro-batch at once. Then the gradient is made in the forward pass, so there must be no loss scale.
+
+    Attributes:
+        not_folded: why the network's own modules run although `fold_lora` was asked for; None where they do not.
     """
 
     def __init__(self, network: nn.Module, fold_lora: bool = False, tokens: int | None = None) -> None:
         self.network = network
         self.tokens = tokens
-        self._folded: FoldedLlama | None = None
-        if fold_lora:
-            reason = refusal(network)
-            if reason is None:
-                self._folded = FoldedLlama(network)
-            else:
-                logging.getLogger(__name__).info(f"hardware.fold_lora: transformers' layers are used ({reason})")
+        self.not_folded = refusal(network) if fold_lora else None
+        self._folded = FoldedLlama(network) if fold_lora and self.not_folded is None else None
 
     def __call__(self, input_ids: Tensor, labels: Tensor, position_ids: Tensor) -> Tensor:
         """Add up the documents of `[batch, length]` ids, labels (`IGNORED`: none) and positions."""

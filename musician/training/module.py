@@ -53,7 +53,7 @@ class CausalLMModule(lightning.LightningModule):
         self.strict_loading = False  # checkpoints hold the trainable weights only
         self._optimizer = optimizer
         self._schedule = schedule
-        self._nll = nll or SummedNLL(network)
+        self.nll = nll or SummedNLL(network)
         self._validated: list[tuple[int, float, int]] = []
         #: The rows of the last validation, of all ranks; None before there was one.
         self.validation: ValidationRows | None = None
@@ -65,11 +65,11 @@ class CausalLMModule(lightning.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the negative log-likelihoods of the supervised tokens of a micro-batch, in nats."""
-        return self._nll(batch["input_ids"], batch["labels"], batch["position_ids"])
+        return self.nll(batch["input_ids"], batch["labels"], batch["position_ids"])
 
     def forward_by_modules(self, batch: Batch) -> Tensor:
         """Compute the same through every module of the network, whose hooks then run."""
-        return self._nll.by_modules(batch["input_ids"], batch["labels"], batch["position_ids"])
+        return self.nll.by_modules(batch["input_ids"], batch["labels"], batch["position_ids"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Share of this micro-batch in the mean loss of its global batch, times what Lightning and ZeRO divide by."""
@@ -107,7 +107,7 @@ class CausalLMModule(lightning.LightningModule):
         """Note nats and supervised tokens of each row, with its place among all rows."""
         supervised = (batch["labels"][:, 1:] != IGNORED).sum(1).tolist()
         first = (batch_idx * self.trainer.world_size + self.global_rank) * len(supervised)
-        nats = self._nll.of_rows(batch["input_ids"], batch["labels"], batch["position_ids"]).tolist()
+        nats = self.nll.of_rows(batch["input_ids"], batch["labels"], batch["position_ids"]).tolist()
         self._validated += zip(range(first, first + len(nats)), nats, supervised, strict=True)
 
     def on_validation_epoch_end(self) -> None:
