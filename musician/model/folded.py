@@ -65,7 +65,8 @@ class FoldedLlama:
 
     def fold(self) -> None:
         """Take the adapters as they are now; once before each pass, not between a pass and its backward pass."""
-        with torch.no_grad():
+        # A validation in inference mode must not make the copy a tensor that training cannot write to.
+        with torch.inference_mode(False), torch.no_grad():
             for layer in self._layers:
                 layer.fold()
 

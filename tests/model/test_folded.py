@@ -103,6 +103,18 @@ def test_it_follows_the_adapters_as_they_are_trained():
         torch.testing.assert_close(folded(ids, positions), hidden_states(network, ids, positions))
 
 
+def test_training_goes_on_after_a_validation_in_inference_mode():
+    network = adapted()
+    folded, ids, positions = FoldedLlama(network), token_ids((1, 9)), torch.arange(9)[None]
+    with torch.inference_mode():
+        folded.fold()
+        validated = folded(ids, positions)
+    folded.fold()
+    trained = folded(ids, positions)
+    trained.sum().backward()
+    assert torch.equal(trained, validated)
+
+
 def test_the_network_itself_is_not_changed():
     network = adapted()
     before = {name: value.clone() for name, value in network.state_dict().items()}
