@@ -164,6 +164,8 @@ def quieten_libraries() -> None:
     """Silence notices of libraries that say nothing about this job; their warnings and errors stay."""
     for name in _CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # peft imports bitsandbytes where it is installed; it then warns of a kernel that it would fetch from a hub.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     for message in (
         r".*is_gradient_checkpointing.*",
         r".*isinstance\(treespec, LeafSpec\).*",
