@@ -184,6 +184,11 @@ class Hardware:
                 "hardware.strategy.stage=3 shards the weights that folding and passes need whole; use stage 1 or 2, or "
                 "hardware.fold_lora=false hardware.tokens_per_pass=null"
             )
+        if self.fold_lora and self.precision.endswith("mixed"):
+            raise UserError(
+                f"hardware.fold_lora=true computes in one type, not in precision={self.precision}; use "
+                "hardware.fold_lora=false"
+            )
         if self.tokens_per_pass is not None and self.precision.startswith("16"):
             raise UserError(
                 f"hardware.tokens_per_pass={self.tokens_per_pass}: gradients would be made before fp16's loss scale is "

@@ -56,37 +56,45 @@ class SummedNLL:
 
     def __call__(self, input_ids: Tensor, labels: Tensor, position_ids: Tensor) -> Tensor:
         """Add up the documents of `[batch, length]` ids, labels (`IGNORED`: none) and positions."""
-        if self._folded is not None:
-            self._folded.fold()
-        whole = Documents(input_ids, labels, position_ids)
-        if self.tokens is None:
-            return self._nll(whole)
-        groups = cut(whole, self.tokens)
-        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        if not torch.is_grad_enabled() or not trained:
-            zero = torch.zeros((), device=input_ids.device)
-            return sum(map(self._nll, groups), zero)
-        total: Tensor = _InPasses.apply(self._nll, groups, *trained)
-        return total
+        self._fold()
+        return self._sum(Documents(input_ids, labels, position_ids))
 
     def of_rows(self, input_ids: Tensor, labels: Tensor, position_ids: Tensor) -> Tensor:
         """The sum of each row, `[batch]`."""
-        if self._folded is None and self.tokens is None:
-            hidden, head = hidden_states(self.network, input_ids, position_ids), output_head(self.network)
-            pairs = zip(hidden.split(1), labels.split(1), strict=True)
-            return torch.stack([summed_nll(states, wanted, head) for states, wanted in pairs])
-        rows = zip(input_ids.split(1), labels.split(1), position_ids.split(1), strict=True)
-        return torch.stack([self(*row) for row in rows])
+        self._fold()
+        batch = Documents(input_ids, labels, position_ids)
+        if self.tokens is None:
+            pairs = zip(self._hidden(batch).split(1), labels.split(1), strict=True)
+            return torch.stack([self._nll(hidden, wanted) for hidden, wanted in pairs])
+        rows = zip(*(states.split(1) for states in batch), strict=True)
+        return torch.stack([self._sum(Documents(*row)) for row in rows])
 
     def by_modules(self, input_ids: Tensor, labels: Tensor, position_ids: Tensor) -> Tensor:
-        """Compute the same with the network's own modules, so that their hooks run."""
-        hidden = hidden_states(self.network, input_ids, position_ids)
-        return summed_nll(hidden, labels, output_head(self.network))
+        """Compute the sum with the network's own modules, so that their hooks run."""
+        return self._nll(hidden_states(self.network, input_ids, position_ids), labels)
 
-    def _nll(self, documents: Documents) -> Tensor:
-        ids, labels, positions = documents
-        body = self._folded or (lambda ids, positions: hidden_states(self.network, ids, positions))
-        hidden = body(ids, positions)
+    def _fold(self) -> None:
+        if self._folded is not None:
+            self._folded.fold()
+
+    def _sum(self, batch: Documents) -> Tensor:
+        if self.tokens is None:
+            return self._of(batch)
+        groups = cut(batch, self.tokens)
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        if not torch.is_grad_enabled() or not trained:
+            return sum(map(self._of, groups), torch.zeros((), device=batch.input_ids.device))
+        total: Tensor = _InPasses.apply(self._of, groups, *trained)
+        return total
+
+    def _of(self, documents: Documents) -> Tensor:
+        return self._nll(self._hidden(documents), documents.labels)
+
+    def _hidden(self, documents: Documents) -> Tensor:
+        ids, _, positions = documents
+        return self._folded(ids, positions) if self._folded else hidden_states(self.network, ids, positions)
+
+    def _nll(self, hidden: Tensor, labels: Tensor) -> Tensor:
         with torch.profiler.record_function(HEAD_AND_LOSS):
             return summed_nll(hidden, labels, output_head(self.network))
 

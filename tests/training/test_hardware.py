@@ -176,6 +176,7 @@ def test_an_attention_that_this_machine_cannot_compute_is_refused_before_anythin
     ("options", "words"),
     [
         ({"tokens_per_pass": 0}, "at least 1"),
+        ({"fold_lora": True, "precision": "bf16-mixed"}, "hardware.fold_lora=false"),
         ({"tokens_per_pass": 512, "strategy": {"stage": 3}}, "stage 1 or 2"),
         ({"fold_lora": True, "strategy": {"stage": 3}}, "hardware.fold_lora=false"),
         (

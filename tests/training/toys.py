@@ -22,6 +22,7 @@ from musician.data.render import Renderer
 from musician.data.sources import RowSource
 from musician.data.tokenizer import byte_tokenizer
 from musician.model.optimizer import adamw
+from musician.model.passes import SummedNLL
 from musician.model.schedule import WarmupCosine
 from musician.training.checkpoints import Checkpoints
 from musician.training.datamodule import TokenDataModule
@@ -158,12 +159,14 @@ def fit(
     monitor="val/loss",
     nonfinite=None,
     devices=1,
+    tokens_per_pass=None,
     **trainer_options,
 ):
     """Train the toy as the door does; checkpoints go to `folder` where there is one."""
     torch.manual_seed(seed)
     datamodule, log = data(tunes, micro, batch, rows), Remember()
-    module = PretrainModule(adapted() if network is None else network, optimizer, schedule, nonfinite)
+    network = adapted() if network is None else network
+    module = PretrainModule(network, optimizer, schedule, nonfinite, SummedNLL(network, tokens=tokens_per_pass))
     torch.manual_seed(seed)
     callbacks = [StepMetrics(), *callbacks]
     if folder is not None:
