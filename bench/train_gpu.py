@@ -26,6 +26,8 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain, cycle
 from typing import Any
 
@@ -83,14 +85,14 @@ def network_of(shape: str, layers: int, arm: str, device: torch.device, dtype: t
     return network
 
 
-def with_liger(network: Any) -> bool:
-    """Apply Liger's kernels to a network where they are installed and there is a GPU."""
+def with_liger(network: Any) -> None:
+    """Apply Liger's kernels to a network where they are installed, and say where they are not."""
     try:
         from liger_kernel.transformers import apply_liger_kernel_to_llama
     except ImportError:
-        return False
+        print("packed: without Liger's kernels (liger_kernel is not installed)")
+        return
     apply_liger_kernel_to_llama(model=network)
-    return True
 
 
 def lengths_of(count: int, mean: float = 288.0, sigma: float = 0.45) -> list[int]:
@@ -138,102 +140,99 @@ def laid_out(documents: Documents) -> dict[str, Tensor]:
     return {"ids": ids, "labels": labels, "positions": positions}
 
 
-def targets(labels: Tensor) -> int:
-    """Supervised tokens of a batch."""
+@dataclass(frozen=True)
+class Work:
+    """One micro-batch of an arm.
+
+    Attributes:
+        loss: computes its mean loss.
+        targets: supervised tokens.
+        useful: tokens of documents.
+        places: positions that are computed.
+    """
+
+    loss: Callable[[], Tensor]
+    targets: int
+    useful: int
+    places: int
+
+
+def supervised(labels: Tensor) -> int:
+    """Tokens that are predicted."""
     return int((labels[:, 1:] != -100).sum())
 
 
-def arm_musician(network: Any, documents: Documents, rows: int, device: torch.device) -> list[tuple[Any, int, int]]:
-    """Micro-batches as (function that returns the loss, useful tokens, places computed)."""
+def arm_musician(network: Any, documents: Documents, rows: int, device: torch.device) -> list[Work]:
+    """Packed rows through musician's loss."""
     from musician.model.passes import SummedNLL
 
     nll = SummedNLL(network)
-    return [
-        (lambda b=b: nll(b["ids"], b["labels"], b["positions"]) / targets(b["labels"]), used(b), b["ids"].numel())
-        for b in packed(documents, rows, device)
-    ]
+
+    def loss(batch: dict[str, Tensor]) -> Tensor:
+        return nll(batch["ids"], batch["labels"], batch["positions"]) / supervised(batch["labels"])
+
+    return [work_of_rows(partial(loss, batch), batch) for batch in packed(documents, rows, device)]
 
 
-def arm_packed(network: Any, documents: Documents, rows: int, device: torch.device) -> list[tuple[Any, int, int]]:
+def arm_packed(network: Any, documents: Documents, rows: int, device: torch.device) -> list[Work]:
     """The same rows; transformers keeps documents apart by their positions."""
-    return [
-        (
-            lambda b=b: network(input_ids=b["ids"], labels=b["labels"], position_ids=b["positions"]).loss,
-            used(b),
-            b["ids"].numel(),
-        )
-        for b in packed(documents, rows, device)
-    ]
+
+    def loss(batch: dict[str, Tensor]) -> Tensor:
+        return network(input_ids=batch["ids"], labels=batch["labels"], position_ids=batch["positions"]).loss
+
+    return [work_of_rows(partial(loss, batch), batch) for batch in packed(documents, rows, device)]
 
 
-def arm_padded(network: Any, documents: Documents, rows: int, device: torch.device) -> list[tuple[Any, int, int]]:
+def arm_padded(network: Any, documents: Documents, rows: int, device: torch.device) -> list[Work]:
     """Documents padded to the longest of a batch."""
+
+    def loss(ids: Tensor, mask: Tensor) -> Tensor:
+        return network(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss
+
     found = []
     for batch in batched(documents, PADDED_BATCH):
-        width = max(map(len, batch))
+        width, useful = max(map(len, batch)), sum(map(len, batch))
         ids = torch.tensor([[*d, *[0] * (width - len(d))] for d in batch], device=device)
         mask = torch.tensor([[1] * len(d) + [0] * (width - len(d)) for d in batch], device=device)
-        labels = ids.masked_fill(mask == 0, -100)
-        found.append(
-            (
-                lambda ids=ids, mask=mask, labels=labels: (
-                    network(input_ids=ids, attention_mask=mask, labels=labels).loss
-                ),
-                sum(map(len, batch)),
-                ids.numel(),
-            )
-        )
+        found.append(Work(partial(loss, ids, mask), useful - len(batch), useful, ids.numel()))
     return found
 
 
-def arm_original(network: Any, documents: Documents, rows: int, device: torch.device) -> list[tuple[Any, int, int]]:
+def arm_original(network: Any, documents: Documents, rows: int, device: torch.device) -> list[Work]:
     """One document at a time."""
-    batches = [torch.tensor([document], device=device) for document in documents]
-    return [(lambda ids=ids: network(input_ids=ids, labels=ids).loss, ids.numel(), ids.numel()) for ids in batches]
+
+    def loss(ids: Tensor) -> Tensor:
+        return network(input_ids=ids, labels=ids).loss
+
+    each = [torch.tensor([document], device=device) for document in documents]
+    return [Work(partial(loss, ids), ids.numel() - 1, ids.numel(), ids.numel()) for ids in each]
 
 
-ARMS: dict[str, Callable[..., list[tuple[Any, int, int]]]] = {
+ARMS: dict[str, Callable[..., list[Work]]] = {
     "musician": arm_musician, "packed": arm_packed, "padded": arm_padded, "original": arm_original,
 }  # fmt: skip
 
 
-def used(batch: dict[str, Tensor]) -> int:
-    """Tokens of documents in packed rows: each has one token that is no target."""
+def work_of_rows(loss: Callable[[], Tensor], batch: dict[str, Tensor]) -> Work:
+    """A micro-batch of packed rows; each document has one token that is no target."""
     labels, positions = batch["labels"], batch["positions"]
     begins = (positions == 0) & (labels.roll(-1, 1) != -100)
-    return int((labels != -100).sum() + begins.sum())
+    return Work(loss, supervised(labels), int((labels != -100).sum() + begins.sum()), labels.numel())
 
 
 def checked(network: Any, arm: str, documents: Documents, device: torch.device, dtype: torch.dtype) -> list[float]:
     """Mean loss and gradient norm of a few documents, as the arm computes them; leaves no gradient."""
-    few = ARMS[arm](network, documents, 1, device) if arm in ("padded", "original") else []
-    if arm in ("musician", "packed"):
-        row = {name: value[None].to(device) for name, value in laid_out(documents).items()}
-        few = [(lambda: loss_of_row(network, arm, row), 0, 0)]
-    total = sum(len(d) - 1 for d in documents)
+    batches = ARMS[arm](network, documents, 1, device)
+    total = sum(batch.targets for batch in batches)
     value = 0.0
-    for (compute, *_), batch in zip(few, weights(arm, documents), strict=True):
+    for batch in batches:
         with autocast(device, dtype):
-            loss = compute() * (batch / total)
+            loss = batch.loss() * (batch.targets / total)
         loss.backward()
         value += float(loss.detach())
     norm = float(get_total_norm([p.grad for p in network.parameters() if p.grad is not None]))
     network.zero_grad()
     return [value, norm]
-
-
-def weights(arm: str, documents: Documents) -> list[int]:
-    """Targets of each micro-batch of the check."""
-    return [len(d) - 1 for d in documents] if arm == "original" else [sum(len(d) - 1 for d in documents)]
-
-
-def loss_of_row(network: Any, arm: str, row: dict[str, Tensor]) -> Tensor:
-    """Mean loss of one packed row."""
-    if arm == "packed":
-        return network(input_ids=row["ids"], labels=row["labels"], position_ids=row["positions"]).loss
-    from musician.model.passes import SummedNLL
-
-    return SummedNLL(network)(row["ids"], row["labels"], row["positions"]) / targets(row["labels"])
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> Any:
@@ -255,12 +254,12 @@ def measure(shape: str, layers: int, arm: str, arguments: argparse.Namespace) ->
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
     useful = places = 0
     begun = 0.0
-    for step, (compute, tokens, computed) in zip(range(arguments.warm + arguments.steps), cycle(batches), strict=False):
+    for step, batch in zip(range(arguments.warm + arguments.steps), cycle(batches), strict=False):
         if step == arguments.warm:
             synchronize(device)
             begun = time.perf_counter()
         with autocast(device, dtype):
-            loss = compute()
+            loss = batch.loss()
         loss.backward()
         clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -268,7 +267,7 @@ def measure(shape: str, layers: int, arm: str, arguments: argparse.Namespace) ->
         if arm == "original":
             loss.item()
         if step >= arguments.warm:
-            useful, places = useful + tokens, places + computed
+            useful, places = useful + batch.useful, places + batch.places
     synchronize(device)
     seconds = time.perf_counter() - begun
     context = sum(len(d) * (len(d) + 1) / 2 for d in documents) / sum(map(len, documents))
