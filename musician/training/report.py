@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from musician.music.abc import parse_tune
+from musician.music.check import check_bars
 
 HELD_OUT = "eval/held_out_tunes"
 THEORY = "eval/theory/all"
@@ -194,8 +195,7 @@ def check_tune(text: str) -> str:
     notes = [note for note in tune.notes if note.midi is not None]
     if "K:" not in text or not notes:
         return "no tune was recognised in the answer"
-    whole = [bar for bar in tune.bars if bar.meter is not None and bar.duration == bar.meter.duration]
-    return f"{len(notes)} notes in {len(tune.bars)} bars; {len(whole)} bars fill the meter exactly"
+    return f"{len(notes)} notes in {len(tune.bars)} bars; {len(check_bars(tune))} bars do not add up"
 
 
 def evaluations(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:

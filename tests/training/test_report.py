@@ -100,7 +100,9 @@ def test_curves_are_read_from_both_logs(report, tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (TUNE, "6 notes in 3 bars; 2 bars fill the meter exactly"),
+        (TUNE, "6 notes in 3 bars; 0 bars do not add up"),
+        (TUNE.replace("z2", "z").replace("GABc", "GABcd"), "7 notes in 3 bars; 2 bars do not add up"),
+        (TUNE.replace("GABc", "Bc"), "4 notes in 3 bars; 0 bars do not add up"),  # a pick-up
         ("no music at all", "no tune was recognised in the answer"),
         ("", "no tune was recognised in the answer"),
     ],
