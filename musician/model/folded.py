@@ -22,6 +22,7 @@ from torch.profiler import record_function
 from musician.model import attention
 from musician.model.llama import unlike_llama
 from musician.model.network import causal_lm
+from musician.model.products import times
 from musician.model.ranges import ATTENTION, MLP, REST
 
 
@@ -170,7 +171,7 @@ class _Projections(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, cos: Tensor, sin: Tensor, layer: _Layer, *adapters: Tensor) -> Tensor:
         normed, inverse = _normed(states, layer.epsilon)
-        joined = (normed @ layer.before.weight.T).view(len(states), -1, cos.shape[-1])
+        joined = times(normed, layer.before.weight).view(len(states), -1, cos.shape[-1])
         turned = joined[:, : layer.heads + layer.kv_heads]
         turned.copy_(_rotated(turned, cos, sin))
         ctx.save_for_backward(normed, inverse, cos, sin)
@@ -183,11 +184,10 @@ class _Projections(torch.autograd.Function):
         layer, grad = ctx.layer, grad_outputs[0]
         turned = layer.heads + layer.kv_heads
         grad = torch.cat((_rotated(grad[:, :turned], cos, -sin), grad[:, turned:]), 1).flatten(1)
-        return (
-            _normed_backward(grad @ layer.before.weight, normed, inverse),
-            None, None, None,
-            *layer.before.gradients(normed, grad),
-        )  # fmt: skip
+        grad_states = None
+        if ctx.needs_input_grad[0]:  # not in the first layer, over frozen embeddings
+            grad_states = _normed_backward(times(grad, layer.before.weight.T), normed, inverse)
+        return grad_states, None, None, None, *layer.before.gradients(normed, grad)
 
 
 class _OutputAndMLP(torch.autograd.Function):
@@ -195,12 +195,12 @@ class _OutputAndMLP(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, mixed: Tensor, states: Tensor, layer: _Layer, *adapters: Tensor) -> Tensor:
-        middle = torch.addmm(states, mixed, layer.output.weight.T)
+        middle = times(mixed, layer.output.weight, plus=states)
         normed, inverse = _normed(middle, layer.epsilon)
-        gate, up = (normed @ layer.after.weight.T).chunk(2, dim=-1)
+        gate, up = times(normed, layer.after.weight).chunk(2, dim=-1)
         ctx.save_for_backward(mixed, normed, inverse, gate, up)
         ctx.layer = layer
-        return middle.addmm_(nn.functional.silu(gate).mul_(up), layer.down.weight.T)
+        return times(nn.functional.silu(gate).mul_(up), layer.down.weight, plus=middle)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
@@ -208,15 +208,15 @@ class _OutputAndMLP(torch.autograd.Function):
         layer, grad = ctx.layer, grad_outputs[0].contiguous()
         passed = nn.functional.silu(gate)
         down = layer.down.gradients(passed * up, grad)
-        grad_inner = grad @ layer.down.weight
+        grad_inner = times(grad, layer.down.weight.T)
         grad_gate_up = torch.empty(len(gate), 2 * gate.shape[1], dtype=gate.dtype, device=gate.device)
         grad_gate, grad_up = grad_gate_up.chunk(2, dim=-1)
         torch.mul(grad_inner, passed, out=grad_up)
         grad_gate.copy_(torch.ops.aten.silu_backward(grad_inner.mul_(up), gate))
         after = layer.after.gradients(normed, grad_gate_up)
-        grad_middle = _normed_backward(grad_gate_up @ layer.after.weight, normed, inverse).add_(grad)
+        grad_middle = _normed_backward(times(grad_gate_up, layer.after.weight.T), normed, inverse).add_(grad)
         output = layer.output.gradients(mixed, grad_middle)
-        return grad_middle @ layer.output.weight, grad_middle, None, *output, *after, *down
+        return times(grad_middle, layer.output.weight.T), grad_middle, None, *output, *after, *down
 
 
 def _normed(states: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,26 @@ CHUNK = 256
 _FP16_SCALE = 1024.0
 
 
-def summed_nll(hidden: Tensor, labels: Tensor, head: nn.Module, chunk: int = CHUNK) -> Tensor:
+class Scratch:
+    """Memory for the logits of a chunk, kept from one loss to the next.
+
+    On a CPU the pages of a fresh 100 MB cost more than the soft-max that is written there.
+    """
+
+    def __init__(self) -> None:
+        self._kept = torch.empty(0)
+
+    def take(self, rows: int, columns: int, device: torch.device) -> Tensor:
+        """An uninitialised fp32 `[rows, columns]`, which is the caller's until the next one is taken."""
+        if self._kept.numel() < rows * columns or self._kept.device != device:
+            with torch.inference_mode(False):  # else training could not write to what a validation has made
+                self._kept = torch.empty(rows * columns, device=device)
+        return self._kept[: rows * columns].view(rows, columns)
+
+
+def summed_nll(
+    hidden: Tensor, labels: Tensor, head: nn.Module, chunk: int = CHUNK, scratch: Scratch | None = None
+) -> Tensor:
     """Sum of the negative log-likelihoods, in nats, of all supervised tokens.
 
     Args:
@@ -32,6 +51,7 @@ def summed_nll(hidden: Tensor, labels: Tensor, head: nn.Module, chunk: int = CHU
         labels: `[batch, length]`; the state at t-1 predicts the label at t, `IGNORED` predicts nothing.
         head: maps `[n, width]` to logits `[n, vocabulary]`.
         chunk: positions at a time.
+        scratch: where a plain head's logits are held; None: in memory of their own.
 
     Returns:
         A scalar in fp32; when nothing is supervised 0 that still gives every weight its gradient of 0: ZeRO-1 reduces
@@ -41,7 +61,7 @@ def summed_nll(hidden: Tensor, labels: Tensor, head: nn.Module, chunk: int = CHU
     kept = targets != IGNORED
     states, targets = hidden[:, :-1][kept], targets[kept]
     if _is_plain(head):
-        return _LinearNLL.apply(states, head.weight, head.bias, targets, chunk)
+        return _LinearNLL.apply(states, head.weight, head.bias, targets, chunk, scratch or Scratch())
     pieces = zip(states.split(chunk), targets.split(chunk), strict=True)
     return torch.stack([checkpoint(_nll_of_chunk, head, s, t, use_reentrant=False) for s, t in pieces]).sum()
 
@@ -63,7 +83,9 @@ class _LinearNLL(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk: int) -> Tensor:
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk: int, scratch: Scratch
+    ) -> Tensor:
         dtype = _compute_dtype(states)
         matrix = weight.to(dtype)
         scale = _FP16_SCALE if dtype == torch.float16 else 1.0
@@ -74,19 +96,19 @@ class _LinearNLL(torch.autograd.Function):
             torch.zeros(bias.shape, dtype=torch.float32, device=bias.device) if bias is not None and wants[2] else None
         )
         total = torch.zeros((), dtype=torch.float32, device=states.device)
-        # Written into again for each chunk: fresh memory of this size costs a CPU more than the soft-max does.
-        scores, shares = (
-            torch.empty(min(chunk, len(targets)), len(weight), dtype=kind, device=states.device)
-            for kind in (dtype, torch.float32)
-        )
+        shares = scratch.take(min(chunk, len(targets)), len(weight), states.device)
+        scores = shares if dtype == torch.float32 else torch.empty_like(shares, dtype=dtype)
         for start in range(0, len(targets), chunk):
             rows, wanted = states[start : start + chunk].to(dtype), targets[start : start + chunk, None]
             logits, grad_logits = scores[: len(rows)], shares[: len(rows)]
             torch.mm(rows, matrix.T, out=logits)
             if bias is not None:
                 logits += bias
+            # In fp32 the soft-max overwrites the logits. The normaliser is that of the likeliest token, of which the
+            # share is at least one in the vocabulary: a target's own may be too small for a float to hold.
+            likeliest, own = logits.amax(-1).float(), logits.gather(-1, wanted).squeeze(-1).float()
             torch.softmax(logits, -1, dtype=torch.float32, out=grad_logits)
-            total += _nll_of_softmax(logits, grad_logits, wanted)
+            total += (likeliest - grad_logits.amax(-1).log() - own).sum()
             if not any(wants[:3]):
                 continue
             grad_logits.scatter_add_(-1, wanted, -torch.ones_like(wanted, dtype=torch.float32))
@@ -109,17 +131,7 @@ class _LinearNLL(torch.autograd.Function):
             for gradient, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
         ]
         ctx.gradients = None
-        return (*scaled, None, None)
-
-
-def _nll_of_softmax(logits: Tensor, shares: Tensor, wanted: Tensor) -> Tensor:
-    """Summed negative log-likelihood of targets `[n, 1]`, whose own share may be too small for a float to hold.
-
-    The normaliser is that of the likeliest token, of which the share is at least one in the vocabulary.
-    """
-    likeliest = logits.argmax(-1, keepdim=True)
-    normaliser = logits.gather(-1, likeliest).float() - shares.gather(-1, likeliest).log()
-    return (normaliser - logits.gather(-1, wanted).float()).sum()
+        return (*scaled, None, None, None)
 
 
 def _compute_dtype(states: Tensor) -> torch.dtype:

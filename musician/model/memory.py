@@ -143,9 +143,13 @@ def _saved(body: nn.Module, rows: int, length: int) -> int:
 
 
 def logits_bytes(vocabulary: int, width: int, itemsize: int, head_trained: bool) -> int:
-    """Bytes of the loss: one chunk of logits in the network's type, in fp32 and as a gradient; a trained head's too."""
+    """Bytes of the loss: a chunk of logits in fp32; below fp32 also in the type of the network, with a gradient in it.
+
+    A trained head's gradient too.
+    """
     gradient = vocabulary * width * _FP32 if head_trained else 0
-    return CHUNK * vocabulary * (2 * itemsize + _FP32) + gradient
+    own = 2 * itemsize if itemsize < _FP32 else 0
+    return CHUNK * vocabulary * (own + _FP32) + gradient
 
 
 def checkpoint_bytes(trainable: int) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from musician.model.attention import document_lengths
 from musician.model.folded import FoldedLlama, refusal
-from musician.model.loss import IGNORED, summed_nll
+from musician.model.loss import IGNORED, Scratch, summed_nll
 from musician.model.network import hidden_states, output_head
 from musician.model.ranges import HEAD_AND_LOSS
 
@@ -51,6 +51,7 @@ class SummedNLL:
     def __init__(self, network: nn.Module, fold_lora: bool = False, tokens: int | None = None) -> None:
         self.network = network
         self.tokens = tokens
+        self._scratch = Scratch()
         self.not_folded = refusal(network) if fold_lora else None
         self._folded = FoldedLlama(network) if fold_lora and self.not_folded is None else None
 
@@ -96,28 +97,34 @@ class SummedNLL:
 
     def _nll(self, hidden: Tensor, labels: Tensor) -> Tensor:
         with torch.profiler.record_function(HEAD_AND_LOSS):
-            return summed_nll(hidden, labels, output_head(self.network))
+            return summed_nll(hidden, labels, output_head(self.network), scratch=self._scratch)
 
 
 def cut(batch: Documents, tokens: int) -> list[Documents]:
-    """Take a batch apart into whole documents, in their order, of at most `tokens` together where one is not longer.
+    """Take a batch apart into whole documents, of at most `tokens` together where one is not longer.
 
-    Documents in which nothing is supervised are left out, and so is padding.
+    The longest come first and each joins the first group that has room, so that few groups are half empty. Documents in
+    which nothing is supervised are left out, and so is padding.
     """
     lengths = document_lengths(batch.position_ids)
     flat = [states.flatten() for states in batch]
     supervised = (flat[1] != IGNORED).long().cumsum(0).tolist()
-    groups: list[list[slice]] = []
-    room = 0
+    kept = []
     for length, end in zip(lengths, accumulate(lengths), strict=True):
         start = end - length
-        if supervised[end - 1] == (supervised[start - 1] if start else 0):
-            continue
-        if not groups or length > room:
+        if supervised[end - 1] > (supervised[start - 1] if start else 0):
+            kept.append(slice(start, end))
+    groups: list[list[slice]] = []
+    rooms: list[int] = []
+    for document in sorted(kept, key=lambda document: document.start - document.stop):
+        length = document.stop - document.start
+        found = next((i for i, room in enumerate(rooms) if room >= length), None)
+        if found is None:
+            found = len(rooms)
             groups.append([])
-            room = max(tokens, length)
-        groups[-1].append(slice(start, end))
-        room -= length
+            rooms.append(max(tokens, length))
+        groups[found].append(document)
+        rooms[found] -= length
     return [Documents(*(torch.cat([states[s] for s in group])[None] for states in flat)) for group in groups]
 
 

@@ -62,10 +62,17 @@ def test_every_target_is_in_one_group_with_all_that_it_sees(rows, tokens, prompt
         for start, length in zip([sum(lengths[:n]) for n in range(len(lengths))], lengths, strict=True)
         for place in range(prompts, length)
     ]
-    assert found == wanted
+    assert sorted(found) == sorted(wanted)
     for group in groups:
         lengths = [*(group.position_ids[0] == 0).nonzero().flatten().tolist(), group.input_ids.shape[1]]
         assert group.input_ids.shape[1] <= tokens or len(lengths) == 2
+
+
+def test_a_document_joins_the_first_group_that_has_room_the_longest_first():
+    groups = cut(packed([[3, 6, 4], [7, 2, 9]], prompts=1), 10)
+    assert [group.input_ids.shape[1] for group in groups] == [9, 10, 10, 2]
+    starts = [(group.position_ids[0] == 0).nonzero().flatten().diff().tolist() for group in groups]
+    assert starts == [[], [7], [6], []]
 
 
 def test_documents_without_targets_and_padding_are_not_computed():

@@ -1,0 +1,69 @@
+"""Products are those of float64, whichever library makes them, and no stride sends one into oneDNN's slow loops."""
+
+import pytest
+import torch
+
+from musician.model import products
+from musician.model.products import choose_library, times
+
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+@pytest.fixture(params=["onednn", "blas"])
+def library(request, monkeypatch):
+    if request.param == "onednn" and not HAS_ONEDNN:
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setattr(products, "choose_library", lambda: (request.param, "asked for by the test"))
+    return request.param
+
+
+def made(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 3), (64, 96, 33), (300, 64, 192)])
+def test_products_are_those_of_float64(library, shape, turned, added):
+    tokens, width, out = shape
+    states, plus = made(tokens, width), made(tokens, out, seed=2) if added else None
+    weight = made(width, out, seed=1).T if turned else made(out, width, seed=1)
+    wanted = states.double() @ weight.double().T + (0 if plus is None else plus.double())
+    before = None if plus is None else plus.clone()
+    torch.testing.assert_close(times(states, weight, plus).double(), wanted, rtol=1e-5, atol=1e-4)
+    assert plus is None or torch.equal(plus, before)
+
+
+@pytest.mark.parametrize(
+    ("states", "weight", "plus"),
+    [
+        pytest.param(made(9, 12)[:, 2:8], made(5, 6), None, id="columns of a wider matrix"),
+        pytest.param(made(6, 9).T, made(5, 6), None, id="states the other way round"),
+        pytest.param(made(9, 6), made(5, 12)[:, 3:9], None, id="columns of wider weights"),
+        pytest.param(made(9, 6), made(5, 6), made(5, 9).T, id="added the other way round"),
+        pytest.param(made(9, 6).double(), made(5, 6).double(), None, id="float64"),
+    ],
+)
+def test_what_onednn_has_no_kernel_for_stays_with_blas(library, states, weight, plus, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("oneDNN was asked")
+
+    if HAS_ONEDNN:
+        monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", refuse)
+    wanted = states.double() @ weight.double().T + (0 if plus is None else plus.double())
+    torch.testing.assert_close(times(states, weight, plus).double(), wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_the_choice_goes_by_the_processor_and_says_why(monkeypatch):
+    def chosen(capability, amd):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+        monkeypatch.setattr(products, "_is_amd", lambda: amd)
+        choose_library.cache_clear()
+        return choose_library()
+
+    try:
+        assert chosen("AVX512", amd=False) == ("blas", "MKL is made for this processor")
+        assert chosen("AVX2", amd=True)[0] == "blas"
+        assert chosen("AVX512", amd=True)[0] == ("onednn" if HAS_ONEDNN else "blas")
+    finally:
+        choose_library.cache_clear()
