@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +15,11 @@ if TYPE_CHECKING:
     from musician.page.writer import ModelWriter
 
 
-#: oneDNN keeps a kernel for every number of tokens that a layer took at once, 1024 of them unless told otherwise: a
-#: server whose steps are all of different sizes would grow by a hundred megabytes.
-_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
-
-
 @door("demo")
 def main(cfg: DictConfig) -> None:
     """Open the models, listen, serve until told to end."""
     from musician.errors import UserError
 
-    for name, capacity in _KERNELS.items():
-        os.environ.setdefault(name, capacity)  # read by torch when it is first used
     try:
         from musician.page import serve
         from musician.page.app import create_app

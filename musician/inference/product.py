@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from musician.model import products
+
 #: Maps `[tokens, in]` to `[tokens, out]`.
 Product = Callable[[Tensor], Tensor]
 
@@ -21,7 +23,7 @@ _ROWS = 16
 
 def can_pack(weight: Tensor) -> bool:
     """Whether weights of this type on this device have a packed layout."""
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and products.has_onednn()
 
 
 def called(*modules: Any) -> Product:
@@ -40,14 +42,13 @@ def packed(*modules: Any) -> Product:
     if any(getattr(module, "lora_variant", None) or not can_pack(module.weight) for module in modules):
         return called(*modules)
     weight = torch.cat([_weight(module).detach() for module in modules])
-    layout = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
-    multiply = torch.ops.mkldnn._linear_pointwise.default
+    layout = products.packed(weight, _ROWS)
 
     def product(states: Tensor) -> Tensor:
         # One row alone would go to another kernel, whose sums differ in the last bit.
         if states.shape[0] == 1:
-            return multiply(torch.cat((states, states)), layout, None, "none", [], "")[:1]
-        return multiply(states, layout, None, "none", [], "")
+            return products.by_onednn(torch.cat((states, states)), layout)[:1]
+        return products.by_onednn(states, layout)
 
     return product
 

@@ -1,5 +1,10 @@
 """Products are those of float64, whichever library makes them, and no stride sends one into oneDNN's slow loops."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -67,3 +72,34 @@ def test_the_choice_goes_by_the_processor_and_says_why(monkeypatch):
         assert chosen("AVX512", amd=True)[0] == ("onednn" if HAS_ONEDNN else "blas")
     finally:
         choose_library.cache_clear()
+
+
+GROWTH = """
+import torch
+from musician.model.products import by_onednn
+
+def anonymous():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
+
+torch.set_num_threads(1)
+weights = [torch.randn(out, width) for out, width in ((3072, 576), (576, 1536), (960, 576), (576, 576))]
+for rows in range(100, 160):
+    if rows == 110:
+        before = anonymous()
+    for weight in weights:
+        by_onednn(torch.randn(rows, weight.shape[1]), weight)
+        by_onednn(torch.randn(rows, weight.shape[0]), weight.T)
+print(anonymous() - before)
+"""
+
+
+@pytest.mark.skipif(not (HAS_ONEDNN and Path("/proc/self/status").exists()), reason="needs oneDNN on Linux")
+def test_kernels_for_documents_of_all_lengths_do_not_fill_the_memory():
+    def growth(**environment):
+        kept = {name: value for name, value in os.environ.items() if name not in products._KERNELS_KEPT}
+        done = subprocess.run(
+            [sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True, env={**kept, **environment}
+        )
+        return int(done.stdout)
+
+    assert growth() < growth(**dict.fromkeys(products._KERNELS_KEPT, "1024")) / 2
