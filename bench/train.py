@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -398,6 +399,8 @@ def main() -> None:
         found = run_one(arguments.turn, arguments.rows, arguments.cache, arguments.tunes)
         print("RESULT " + json.dumps(found), flush=True)
         return
+    if "trl_packed" in arguments.only and find_spec("trl") is None:
+        parser.error("trl_packed needs TRL: pip install -c constraints.txt -e '.[bench]', or leave it out with --only")
     rounds = [{name: turn(name, arguments) for name in arguments.only} for _ in range(arguments.rounds)]
     check_equal([found for turns in rounds for found in turns.values()])
     print(table(rounds, flops_per_token(rounds[0][arguments.only[0]]["context"])))
