@@ -33,7 +33,7 @@ AXES = {
 LABELS = {"rows": "tokens in a row", "rank": "LoRA r", "vocabulary": "vocabulary", "micro": "rows in a micro-batch"}
 DOCUMENT = 256
 #: `hardware.tokens_per_pass` of hardware=cpu.
-PASS = 512
+PASS = 256
 
 
 def network_of(vocabulary: int, rank: int) -> Any:

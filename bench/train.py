@@ -133,7 +133,7 @@ class Clock:
         self.started = self.started or self.stopped
 
 
-def run_musician(rows: Sequence[Any], check: Any, fold_lora: bool = True, tokens: int | None = 512) -> dict[str, Any]:
+def run_musician(rows: Sequence[Any], check: Any, fold_lora: bool = True, tokens: int | None = 256) -> dict[str, Any]:
     """Packed rows through CausalLMModule and Lightning, with its step metrics; the defaults are hardware=cpu's."""
     from functools import partial
 
