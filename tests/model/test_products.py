@@ -53,10 +53,18 @@ def test_what_onednn_has_no_kernel_for_stays_with_blas(library, states, weight, 
     def refuse(*_):
         raise AssertionError("oneDNN was asked")
 
-    if HAS_ONEDNN:
-        monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", refuse)
+    monkeypatch.setattr(products, "by_onednn", refuse)
     wanted = states.double() @ weight.double().T + (0 if plus is None else plus.double())
     torch.testing.assert_close(times(states, weight, plus).double(), wanted, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_a_gradient_that_is_wanted_is_not_lost(library, which):
+    operands = [made(9, 6), made(5, 6), made(9, 5)]
+    operands[which].requires_grad_()
+    found = torch.autograd.grad(times(*operands).sum(), operands[which])
+    wanted = torch.autograd.grad((operands[0] @ operands[1].T + operands[2]).sum(), operands[which])
+    torch.testing.assert_close(found, wanted)
 
 
 def test_the_choice_goes_by_the_processor_and_says_why(monkeypatch):
