@@ -20,7 +20,7 @@ setup: $(STAMP)  ## make .venv with the tested versions (again only when they ch
 	@:
 
 demo: setup  ## train and evaluate a small real model on real tunes, on the CPU
-	@$(BIN)/python -m musician.quickstart $(ARGS)
+	@$(BIN)/python -m musician.demo $(ARGS)
 
 test: setup  ## all tests, on the CPU, without network
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)

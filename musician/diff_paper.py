@@ -7,11 +7,11 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from musician.launch import door
-from musician.published import EPOCHS, STATEMENTS, Statement, agrees
+from musician.cli.entry import command
+from musician.cli.published import EPOCHS, STATEMENTS, Statement, agrees
 
 
-@door("diff_paper")
+@command("diff_paper")
 def main(cfg: DictConfig) -> None:
     """Print each statement beside the job's value."""
     from rich import box

@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from musician.atomic import write_text
-from musician.configuration import one_line
-from musician.launch import door
+from musician.cli.entry import command
+from musician.cli.keys import one_line
+from musician.runtime.atomic import write_text
 
 if TYPE_CHECKING:
-    from musician.restore import RestoredModel
+    from musician.lm.restore import RestoredModel
 
 
-@door("eval")
+@command("eval")
 def main(cfg: DictConfig) -> None:
     """Open the model, run each benchmark, write and print the results."""
     from musician.benchmarks.run import run_benchmark
-    from musician.benchmarks.scoreboard import draw, scores, show
-    from musician.errors import UserError
-    from musician.hardware import best_device
+    from musician.benchmarks.statistics.scoreboard import draw, scores, show
+    from musician.lm.restore import restore
     from musician.model.checkpoint import newest_run
-    from musician.restore import restore
+    from musician.runtime.errors import UserError
+    from musician.runtime.hardware import best_device
 
     benchmarks, missing = load_benchmarks(cfg.get("benchmark") or {})
     if not benchmarks:
@@ -62,7 +62,7 @@ def main(cfg: DictConfig) -> None:
 
 def load_benchmarks(nodes: Mapping[Any, Any]) -> tuple[list[Any], list[str]]:
     """Load the benchmarks whose data is there; say what is missing of the others."""
-    from musician.errors import UserError
+    from musician.runtime.errors import UserError
 
     loaded, missing = [], []
     for name, node in nodes.items():
@@ -80,11 +80,11 @@ def load_benchmarks(nodes: Mapping[Any, Any]) -> tuple[list[Any], list[str]]:
 
 def ask_for_answers(benchmark: Any, opened: RestoredModel, mode: Any, output: Path) -> Any:
     """Let the model write its answers, greedily, and read the letters from them."""
-    from musician.benchmarks.generative import evaluate_generative, write_generations
-    from musician.inference.decoder import complete
-    from musician.inference.forward import prepare
-    from musician.inference.sampling import Sampling
-    from musician.progress import ProgressLine
+    from musician.benchmarks.multiple_choice.generative import evaluate_generative, write_generations
+    from musician.generation.decoder import complete
+    from musician.generation.forward import prepare
+    from musician.generation.sampling import Sampling
+    from musician.runtime.progress import ProgressLine
 
     forward, renderer = prepare(opened.network), opened.renderer
     read = renderer.read_answer if mode.chat else renderer.read_text
@@ -114,10 +114,10 @@ def report_contamination(benchmarks: Sequence[Any], path: str, output: Path) -> 
 
 def training_texts(path: str) -> Iterator[str]:
     """The text of every row of a file, a folder or a hub data set; a conversation is one text."""
-    from musician.data.prepare import Recipe, read_rows
-    from musician.data.sources import RowSource
-    from musician.data.splits import text_of
-    from musician.progress import track
+    from musician.data.sources.source import RowSource
+    from musician.data.store.prepare import Recipe, read_rows
+    from musician.data.store.splits import text_of
+    from musician.runtime.progress import track
 
     rows = track(read_rows(RowSource(path), Recipe()), "reading training rows")
     return (text_of(row) for _, row in rows)

@@ -5,26 +5,26 @@ from __future__ import annotations
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from musician.launch import door
+from musician.cli.entry import command
 
 
-@door("generate")
+@command("generate")
 def main(cfg: DictConfig) -> None:
     """Open the model; answer one prompt, a file of them, or whatever is typed."""
     from pathlib import Path
 
-    from musician.data.conversation import Message
-    from musician.errors import UserError
-    from musician.hardware import best_device
-    from musician.inference.chat import chat
-    from musician.inference.constraint import answer_constraint
-    from musician.inference.forward import prepare
-    from musician.inference.prompts import answer_file, read_prompts
-    from musician.inference.stream import stream
+    from musician.data.rendering.conversation import Message
+    from musician.generation.chat import chat
+    from musician.generation.constraint import answer_constraint
+    from musician.generation.forward import prepare
+    from musician.generation.prompts import answer_file, read_prompts
+    from musician.generation.stream import stream
+    from musician.lm.restore import restore
     from musician.model.merge import fold
     from musician.model.quantization import quantize
     from musician.music.grammar import Wishes
-    from musician.restore import restore
+    from musician.runtime.errors import UserError
+    from musician.runtime.hardware import best_device
 
     if sum((cfg.prompt is not None, cfg.prompts is not None, bool(cfg.chat))) != 1:
         raise UserError("generate: give one of prompt='...', prompts=FILE.jsonl and chat=true")

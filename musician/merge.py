@@ -7,19 +7,19 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from musician.launch import door
+from musician.cli.entry import command
 
 
-@door("merge")
+@command("merge")
 def main(cfg: DictConfig) -> None:
     """Open, merge, certify, write."""
-    from musician.data.canary import canaries
-    from musician.data.conversation import Document
-    from musician.data.jinja import served_template
-    from musician.errors import UserError
+    from musician.data.rendering.canary import canaries
+    from musician.data.rendering.conversation import Document
+    from musician.data.rendering.jinja import served_template
+    from musician.lm.restore import restore
     from musician.model.checkpoint import DESCRIPTION, resolve_checkpoint
     from musician.model.merge import merge
-    from musician.restore import restore
+    from musician.runtime.errors import UserError
 
     opened = restore(cfg.model.path, cfg.model.base)
     adapter = opened.source.adapter

@@ -12,10 +12,10 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from musician.launch import build_selected, door
+from musician.cli.entry import build_selected, command
 
 
-@door("plan")
+@command("plan")
 def main(cfg: DictConfig) -> None:
     """Compute, print, write plan.json; refuse what does not fit."""
     plan = make_plan(cfg)
@@ -95,7 +95,7 @@ def scaling(cfg: DictConfig, hardware: Any, network: Any, flops: float) -> list[
     Raises:
         UserError: a cluster that is no whole number of nodes.
     """
-    from musician.errors import UserError
+    from musician.runtime.errors import UserError
 
     if None in (hardware.peak_flops, hardware.card_bandwidth, hardware.node_bandwidth):
         return []
@@ -189,7 +189,7 @@ def refuse_misfit(plan: dict[str, Any], name: str) -> None:
     Raises:
         UserError: naming the nearest change that fits.
     """
-    from musician.errors import UserError
+    from musician.runtime.errors import UserError
 
     if plan["fits"]:
         return

@@ -10,14 +10,14 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from musician.launch import door
+from musician.cli.entry import command
 
 
-@door("preprocess")
+@command("preprocess")
 def main(cfg: DictConfig) -> None:
     """Prepare a data set and print its directory, which `data.path=` of musician.train takes."""
-    from musician.data.prepared import read_meta
-    from musician.data.report_page import write_report
+    from musician.data.quality.report_page import write_report
+    from musician.data.store.prepared import read_meta
 
     renderer = instantiate(cfg.model.renderer, tokenizer=instantiate(cfg.model.tokenizer))
     datamodule = instantiate(cfg.data, renderer=renderer)
@@ -35,7 +35,7 @@ def show(datamodule: Any, count: int) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from musician.data.prepare import read_rows
+    from musician.data.store.prepare import read_rows
 
     console = Console(highlight=False, stderr=True)
     tokenizer = datamodule.renderer.tokenizer

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from musician.assembly import Job, build_job, build_trainer, check_hardware, describe
-from musician.launch import build_selected, door
-from musician.positional import name_words
+from musician.cli.entry import build_selected, command
+from musician.cli.job import Job, build_job, build_trainer, check_hardware, describe
+from musician.cli.positional import name_words
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from musician.training.replay import Step
+    from musician.training.runs.replay import Step
 
 WORDS = ("run", "step")
 
@@ -25,12 +25,12 @@ WORDS = ("run", "step")
 CALLBACKS = ("step_metrics", "progress")
 
 
-@door("replay")
+@command("replay")
 def replay(cfg: DictConfig) -> None:
     """Find, build, train forward, show, write."""
-    from musician.errors import UserError
-    from musician.training.layout import layout_of
-    from musician.training.replay import find_start
+    from musician.runtime.errors import UserError
+    from musician.training.checkpoint_layout import layout_of
+    from musician.training.runs.replay import find_start
 
     run, step, output = check_request(cfg)
     record = json.loads((run / "run.json").read_text())
@@ -58,7 +58,7 @@ def replay(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    """Run the door; plain words on the command line are the run and the step."""
+    """Run the command; plain words on the command line are the run and the step."""
     sys.argv[1:] = name_words(sys.argv[1:], WORDS, "replay")
     replay()
 
@@ -69,8 +69,8 @@ def check_request(cfg: DictConfig) -> tuple[Path, int, Path]:
     Raises:
         UserError: not given, not there, beyond the end of a finished run, or output inside the run.
     """
-    from musician.errors import UserError
-    from musician.training.summary import read_summary
+    from musician.runtime.errors import UserError
+    from musician.training.runs.summary import read_summary
 
     if cfg.run is None or cfg.step is None:
         raise UserError("replay: give a run and a step: python -m musician.replay outputs/sft/RUN 7")
@@ -119,8 +119,8 @@ def check_facts(cfg: DictConfig, job: Job, record: dict[str, Any]) -> None:
     Raises:
         UserError: naming them.
     """
-    from musician.errors import UserError
-    from musician.training.resume import FACTS
+    from musician.runtime.errors import UserError
+    from musician.training.runs.resume import FACTS
 
     now = describe(cfg, job)
     changed = [f"{fact}: {record[fact]} -> {now[fact]}" for fact in FACTS if record[fact] != now[fact]]
@@ -132,10 +132,10 @@ def take_step(cfg: DictConfig, job: Job, step: int, start: Path | None, ranks: i
     """Train forward to the end of a step; what it did, and why it could not be finished where it could not."""
     import warnings
 
-    from musician.errors import UserError
-    from musician.training.layout import accept_any_layout
-    from musician.training.randomness import RanksInTurn
-    from musician.training.replay import StepReplay
+    from musician.runtime.errors import UserError
+    from musician.training.callbacks.randomness import RanksInTurn
+    from musician.training.checkpoint_layout import accept_any_layout
+    from musician.training.runs.replay import StepReplay
 
     # The callbacks whose states a checkpoint holds as well are left out on purpose.
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
@@ -156,7 +156,7 @@ def take_step(cfg: DictConfig, job: Job, step: int, start: Path | None, ranks: i
 
 def compared(run: Path, step: Step) -> dict[str, Any]:
     """What the log of the run says of a step, and whether it is the same: `log.train/loss.verdict`."""
-    from musician.training.replay import logged, verdict
+    from musician.training.runs.replay import logged, verdict
 
     before = logged(run, step.step)
     rate = step.learning_rates[0]
@@ -171,7 +171,7 @@ def compared(run: Path, step: Step) -> dict[str, Any]:
 
 def write(file: Path, content: dict[str, Any]) -> None:
     """Write the step for other programs."""
-    from musician.atomic import write_text
+    from musician.runtime.atomic import write_text
 
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(content, indent=2) + "\n")

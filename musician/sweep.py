@@ -1,167 +1,123 @@
-"""A sweep: each job a process of its own, continued where it was stopped, run once; all summed up at the end."""
+"""The jobs of a sweep side by side: `python -m musician.sweep directory=DIR`."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from musician.errors import REQUEUE, UserError
-from musician.launch import job_command, quote
-from musician.training.slurm import without_tasks
-from musician.training.summary import read_summary
+from musician.cli.entry import command
 
-#: What may differ when a sweep continues: the machine, and where things go.
-_FREE = ("hardware", "callbacks", "logger", "ckpt_path", "output_dir", "sweep_dir", "cache_dir")
+if TYPE_CHECKING:
+    from musician.training.runs.sweep_results import Job
 
-#: Directory of the sweep that this process runs, if it runs one.
-_running: list[Path] = []
+#: What a column of figures is called where there is little room.
+_HEADINGS = {"trainable_parameters": "trained\nweights", "seconds_training": "seconds", "peak_memory_gib": "GiB"}
 
 
-def run_job(module: str, cfg: DictConfig) -> float | None:
-    """Run the current job of a sweep and return its objective.
+@command("sweep")
+def summarize(cfg: DictConfig) -> None:
+    """Read, test, write, print, log."""
+    from musician.runtime.atomic import write_text
+    from musician.runtime.errors import UserError
+    from musician.training.runs.sweep_plot import draw_sweep
+    from musician.training.runs.sweep_results import contrasts, read_jobs, verdict
 
-    The job gets a process of its own: process groups, engines, memory and variables of one job never reach the next,
-    whatever launcher runs the sweep. A job that has finished is not run again; one that began continues from its last
-    checkpoint.
-
-    Args:
-        module: the door, `musician.train`.
-        cfg: the job's config.
-
-    Raises:
-        UserError: the job failed, or its directory holds a run of another config.
-        SystemExit: the job was told to stop; the sweep stops with it.
-    """
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    check_same_job(directory, cfg)
-    summary = read_summary(directory)
-    if summary is not None:
-        print(f"finished before: {directory} ({summary.objective} {summary.value})", flush=True)
-        return summary.value
-    command = job_command(module, f"sweep_dir={quote(str(sweep_directory()))}", *_continuation(directory))
-    code, received = run_until_it_ends(command, HydraConfig.get().runtime.cwd)
-    if received is not None or code == REQUEUE:
-        raise SystemExit(code if code >= 0 else 128 - code)
-    summary = read_summary(directory)
-    if code != 0 or summary is None:
-        job = HydraConfig.get()
-        raise UserError(
-            f"sweep: job {job.job.num} ({job.job.override_dirname}) ended with status {code}, its error is above; the "
-            f"same command with hydra.sweep.dir={sweep_directory()} runs what has not finished"
-        )
-    return summary.value
+    sweep = Path(cfg.directory or "")
+    files = sorted(sweep.glob("*/.hydra/overrides.yaml")) if cfg.directory else []
+    if not files:
+        raise UserError(f"sweep: directory={cfg.directory} holds no job; give the directory of a sweep")
+    jobs, unfinished = read_jobs({file.parents[1]: [str(word) for word in OmegaConf.load(file)] for file in files})
+    if not jobs:
+        raise UserError(f"sweep: no job of {sweep} has finished")
+    found = contrasts(jobs)
+    rows, told = [as_row(job) for job in jobs], verdict(found)
+    pruned = [f"pruned: {job.name}, {job.summary.pruned}" for job in jobs if job.summary.pruned]
+    tests = [asdict(one) | {"separable": one.separable} for one in found]
+    content = {"jobs": rows, "unfinished": unfinished, "tests": tests, "verdict": told}
+    write_text(sweep / "sweep.json", json.dumps(content, indent=2) + "\n")
+    write_text(sweep / "sweep.csv", as_csv(rows))
+    draw_sweep(jobs, told, sweep / "sweep.png")
+    left = [f"unfinished: {name}" for name in unfinished]
+    show(rows, [*told, *pruned, *left, f"written: {sweep}/sweep.{{json,csv,png}}"])
+    log(sweep, files[0].with_name("config.yaml"), rows)
 
 
-class RememberSweep(Callback):
-    """Notes where a sweep goes, which Hydra knows once it has begun and tells nobody when it has failed."""
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Note it."""
-        _running.append(Path(config.hydra.sweep.dir).resolve())
-
-
-@contextmanager
-def summed_up() -> Iterator[None]:
-    """Sum up the sweep that the body runs, if it is one: also when a job has failed, not when it was told to stop."""
-    _running.clear()
-    try:
-        yield
-    except SystemExit as end:
-        if end.code != 1:
-            raise
-        sum_up()
-        raise
-    sum_up()
+def as_row(job: Job) -> dict[str, Any]:
+    """Return a job's figures by column."""
+    row: dict[str, Any] = {"job": job.name, **job.values, job.summary.objective or "objective": job.summary.value}
+    for name, found in job.scores.items():
+        row |= {name: found.value, f"{name}/low": found.low, f"{name}/high": found.high}
+        row |= {} if found.n is None else {f"{name}/n": found.n}
+    kept = ("step", "trainable_parameters", "seconds_training", "peak_memory_gib")
+    return row | {name: getattr(job.summary, name) for name in kept} | {"pruned": job.summary.pruned is not None}
 
 
-def sum_up() -> None:
-    """Summarise the sweep of this process, if a job of it has finished."""
-    for directory in _running:
-        if any(directory.glob("*/summary.json")):
-            command = [sys.executable, "-m", "musician.summarize_sweep", f"directory={quote(str(directory))}"]
-            subprocess.run(command, check=False)  # it says itself what went wrong
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as CSV, with the columns of all."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
 
 
-def sweep_directory() -> Path:
-    """The directory of the current sweep."""
-    job = HydraConfig.get()
-    return (Path(job.runtime.cwd) / job.sweep.dir).resolve()
+def show(rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:
+    """Print the table, an interval in the cell of its value, and what is to be said of it."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if Console().is_terminal else 160)
+    names = dict.fromkeys(name for row in rows for name in row)
+    inside = ("/low", "/high", "/n", *([] if any(row["pruned"] for row in rows) else ["pruned"]))
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in (name for name in names if not name.endswith(inside)):
+        asked = next((row[f"{name}/n"] for row in rows if f"{name}/n" in row), None)
+        heading = _HEADINGS.get(name, name) if asked is None else f"{name}\nn={asked:,}"
+        table.add_column(heading, justify="left" if name == "job" else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row, name) for name in names if not name.endswith(inside)))
+    console.print(table)
+    for note in notes:
+        console.print(note, markup=False)
 
 
-def check_same_job(directory: Path, cfg: DictConfig) -> None:
-    """Refuse to take the run in a directory for another job, one of a changed grid for instance.
+def _cell(row: dict[str, Any], name: str) -> str:
+    value = row.get(name)
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    text = f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value or "-")
+    low, high = row.get(f"{name}/low"), row.get(f"{name}/high")
+    return text if low is None or high is None else f"{text}\u00a0[{low:.3g},\u00a0{high:.3g}]"
 
-    Raises:
-        UserError: naming what differs.
-    """
-    file = directory / ".hydra" / "config.yaml"
-    if not file.is_file():
+
+def log(sweep: Path, config: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Log table and picture to W&B, as a run in the group of the jobs, if they were logged there."""
+    job = OmegaConf.load(config)
+    if OmegaConf.select(job, "logger.wandb._target_") is None:
         return
-    before, now = (OmegaConf.to_container(config, resolve=False) for config in (OmegaConf.load(file), cfg))
-    found = [f"{key}: {old} -> {new}" for key, old, new in differences(before, now) if key.split(".")[0] not in _FREE]
-    if found:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        raise UserError(
-            f"sweep: {directory} holds a run of another config ({'; '.join(found[:3])}{more}); choose another "
-            "hydra.sweep.dir"
-        )
+    from musician.training.loggers.dashboard import log_picture, log_table
+    from musician.training.loggers.wandb_run import WandbRun
+
+    settings = {key: job.logger.wandb[key] for key in ("project", "name", "offline")}
+    run = WandbRun(str(sweep.resolve()), sweep_dir=str(sweep.resolve()), job_type="summary", **settings)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    log_table([run], "sweep/jobs", columns, [[row.get(name) for name in columns] for row in rows])
+    log_picture([run], "sweep/figures", sweep / "sweep.png", 0)
+    run.experiment.finish()
 
 
-def differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield the path, the old and the new value of what differs between two trees; an absent value is None."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in dict.fromkeys([*before, *now]):
-            yield from differences(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
-    elif before != now:
-        yield path, before, now
+def main() -> None:
+    """Run the command."""
+    summarize()
 
 
-def _continuation(directory: Path) -> list[str]:
-    """What makes a job go on that has begun; one that left no checkpoint begins again."""
-    if (directory / "checkpoints" / "last").exists():
-        return [f"ckpt_path={quote(str(directory))}"]
-    if (directory / "run.json").exists():
-        print(f"begins again, it left no checkpoint: {directory}", flush=True)
-        (directory / "run.json").unlink()
-    return []
-
-
-def run_until_it_ends(command: list[str], cwd: str) -> tuple[int, int | None]:
-    """Run a command, pass on the signals that ask to stop, and wait for as long as it takes to obey.
-
-    Returns:
-        its exit status, and the signal that was passed on, if there was one.
-    """
-    process = subprocess.Popen(command, cwd=cwd, env=without_tasks())
-    with _passing_on(process) as received:
-        code = process.wait()
-    return code, received[0] if received else None
-
-
-@contextmanager
-def _passing_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    received: list[int] = []
-
-    def pass_on(number: int, _: Any) -> None:
-        received.append(number)
-        process.send_signal(number)
-
-    if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
-        yield received
-        return
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+if __name__ == "__main__":
+    main()

@@ -8,38 +8,38 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from musician.assembly import build_job, build_trainer, check_hardware, describe
-from musician.launch import build_selected, door, in_sweep, is_child_rank, pin_ranks, save_job
+from musician.cli.entry import build_selected, command, in_sweep, is_child_rank, pin_ranks, save_job
+from musician.cli.job import build_job, build_trainer, check_hardware, describe
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
-    from musician.hardware import Hardware
-    from musician.training.record import RunDirectory
-    from musician.training.summary import RunSummary
+    from musician.runtime.hardware import Hardware
+    from musician.training.runs.record import RunDirectory
+    from musician.training.runs.summary import RunSummary
 
 
 def main() -> None:
-    """Run the door; a sweep is summed up when it ends."""
-    from musician.sweep import summed_up
+    """Run the command; a sweep is summed up when it ends."""
+    from musician.cli.sweep_jobs import summed_up
 
     with summed_up():
         train()
 
 
-@door("train")
+@command("train")
 def train(cfg: DictConfig) -> float | None:
     """Check, build, fit; return the metric that a sweep minimises."""
     if Path(cfg.model.name_or_path).is_dir():
         cfg.model.name_or_path = str(Path(cfg.model.name_or_path).resolve())  # a checkpoint remembers it
     if in_sweep():
-        from musician.sweep import run_job
+        from musician.cli.sweep_jobs import run_job
 
         return run_job("musician.train", cfg)
     hardware = check_hardware(cfg)
 
-    from musician.training.record import RunDirectory
-    from musician.training.resume import find_state, read_record
+    from musician.training.runs.record import RunDirectory
+    from musician.training.runs.resume import find_state, read_record
     from musician.training.slurm import check_tasks
 
     check_tasks(hardware.devices)
@@ -61,10 +61,10 @@ def fit(
 ) -> float | None:
     """Build the parts from their nodes and train."""
     from musician.model.lora import count_parameters
-    from musician.training.dashboard import log_adapter
-    from musician.training.failures import failures_in_one_line
-    from musician.training.layout import accept_any_layout
-    from musician.training.summary import summarise
+    from musician.training.checkpoint_layout import accept_any_layout
+    from musician.training.loggers.dashboard import log_adapter
+    from musician.training.runs.failures import failures_in_one_line
+    from musician.training.runs.summary import summarise
 
     pin_ranks("musician.train")
     benchmarks = build_selected(cfg.get("benchmark") or {})
@@ -95,7 +95,7 @@ def fit(
 
 def check_resume(cfg: DictConfig, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
     """Refuse other science than that of the run that continues, or say that it was asked for."""
-    from musician.training.resume import check_unchanged
+    from musician.training.runs.resume import check_unchanged
 
     changes = None if before is None else check_unchanged(before, now, cfg.allow_changed_config)
     if changes:
@@ -104,7 +104,7 @@ def check_resume(cfg: DictConfig, before: dict[str, Any] | None, now: dict[str, 
 
 def check_layout(cfg: DictConfig, state: Path, world_size: int) -> None:
     """Say what goes on, and what does not, where other processes wrote the state than will read it."""
-    from musician.training.layout import Layout, describe_change, layout_of
+    from musician.training.checkpoint_layout import Layout, describe_change, layout_of
 
     before, now = layout_of(state), Layout(OmegaConf.select(cfg, "hardware.strategy.stage"), world_size)
     if before != now:
@@ -146,8 +146,8 @@ def build_callbacks(cfg: DictConfig, benchmarks: dict[str, Any], renderer: Any, 
 
 def answer(renderer: Any, network: Any, prompt: str, sampling: Any) -> str:
     """Return what a network answers, as musician.generate does."""
-    from musician.data.conversation import Message
-    from musician.inference.stream import stream
+    from musician.data.rendering.conversation import Message
+    from musician.generation.stream import stream
 
     return "".join(stream(network, renderer, [Message("user", prompt)], sampling))
 

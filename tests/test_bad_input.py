@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from doors import (
+from commands import (
     FOUR_QUESTIONS,
     OFFLINE,
     TINY,
@@ -27,7 +27,7 @@ QUESTIONLESS = [override for override in TINY if override not in FOUR_QUESTIONS]
 
 @pytest.fixture
 def job(tmp_path):
-    """Runs the train door on twelve small tunes, into `run/`."""
+    """Runs the train command on twelve small tunes, into `run/`."""
     write_jsonl(tmp_path / "tunes.jsonl", tunes(12))
 
     def train(*arguments):
@@ -118,9 +118,9 @@ def test_rows_without_content_are_counted_and_not_trained_on(tmp_path):
     assert left_behind(tmp_path, "rows.jsonl") == []
 
 
-@pytest.mark.parametrize("door", ["preprocess", "train"])
-def test_a_hub_data_set_without_network_says_what_to_do(job, tmp_path, door):
-    outcome = job("data.source.path=owner/name") if door == "train" else preprocess(tmp_path, *reading("owner/name"))
+@pytest.mark.parametrize("command", ["preprocess", "train"])
+def test_a_hub_data_set_without_network_says_what_to_do(job, tmp_path, command):
+    outcome = job("data.source.path=owner/name") if command == "train" else preprocess(tmp_path, *reading("owner/name"))
     assert_refused(outcome, "owner/name", "cannot be loaded", "data.source.path")
 
 
@@ -182,7 +182,7 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused_with_both_sizes(job, t
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("door", ["eval", "merge", "generate"])
+@pytest.mark.parametrize("command", ["eval", "merge", "generate"])
 @pytest.mark.parametrize(
     ("path", "words"),
     [
@@ -191,10 +191,10 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused_with_both_sizes(job, t
         ("owner/name", ["owner/name", "directory or a hub id"]),
     ],
 )
-def test_a_model_that_is_not_there(tmp_path, door, path, words):
+def test_a_model_that_is_not_there(tmp_path, command, path, words):
     (tmp_path / "empty").mkdir()
-    extra = {"eval": FOUR_QUESTIONS, "generate": ["prompt=x"]}.get(door, [])
-    assert_refused(call(door, f"model={path}", *extra, cwd=tmp_path), *words)
+    extra = {"eval": FOUR_QUESTIONS, "generate": ["prompt=x"]}.get(command, [])
+    assert_refused(call(command, f"model={path}", *extra, cwd=tmp_path), *words)
     assert left_behind(tmp_path) == []
 
 
@@ -207,10 +207,10 @@ def test_training_from_a_model_that_is_not_there(tmp_path, path):
     assert left_behind(tmp_path, "tunes.jsonl") == []
 
 
-@pytest.mark.parametrize(("door", "key"), [("merge", "model.path"), ("generate", "prompt")])
-def test_what_must_be_given_is_asked_for(finished, door, key):
+@pytest.mark.parametrize(("command", "key"), [("merge", "model.path"), ("generate", "prompt")])
+def test_what_must_be_given_is_asked_for(finished, command, key):
     model = ["model=run"] if key == "prompt" else []
-    outcome = call(door, *model, cwd=finished)
+    outcome = call(command, *model, cwd=finished)
     assert_refused(outcome, key)
     assert "there is no key" not in outcome.stderr
 
@@ -317,7 +317,7 @@ def test_a_refused_job_does_not_rewrite_the_config_of_the_run_that_is_there(fini
 
 HOLD = """
 import sys
-from musician.training.record import RunDirectory
+from musician.training.runs.record import RunDirectory
 run = RunDirectory(sys.argv[1])
 print("holding", flush=True)
 sys.stdin.read()

@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 import torch
-from doors import (
-    DOORS,
+from commands import (
+    COMMANDS,
     FOUR_QUESTIONS,
     ROOT,
     TINY,
@@ -32,11 +32,11 @@ HEAVY = ("torch", "transformers", "pytorch_lightning", "deepspeed", "datasets", 
 # Help and the job that would run
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_help_shows_how_to_call_the_door(tmp_path, door):
-    outcome = call(door, "--help", cwd=tmp_path)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_how_to_call_the_command(tmp_path, command):
+    outcome = call(command, "--help", cwd=tmp_path)
     assert_ran(outcome)
-    assert f"python -m musician.{door}" in outcome.stdout
+    assert f"python -m musician.{command}" in outcome.stdout
     assert "$" not in outcome.stdout.replace("${", ""), "an unfilled place of the template"
     assert list(tmp_path.iterdir()) == []
 
@@ -65,13 +65,13 @@ def test_help_of_training_teaches_groups_experiments_and_machines(tmp_path):
     assert "--cfg job --resolve" in text
 
 
-@pytest.mark.parametrize("door", [door for door in DOORS if door != "quickstart"])
-def test_the_examples_in_the_help_compose(tmp_path, door):
-    text = call(door, "--help", cwd=tmp_path).stdout
-    commands = re.findall(rf"^ +python -m musician\.{door}((?: [^#\n]+)?)", text, re.MULTILINE)
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "demo"])
+def test_the_examples_in_the_help_compose(tmp_path, command):
+    text = call(command, "--help", cwd=tmp_path).stdout
+    commands = re.findall(rf"^ +python -m musician\.{command}((?: [^#\n]+)?)", text, re.MULTILINE)
     assert commands
-    for command in commands:
-        outcome = call(door, *one_job(shlex.split(command)), "--cfg", "job", cwd=tmp_path)
+    for example in commands:
+        outcome = call(command, *one_job(shlex.split(example)), "--cfg", "job", cwd=tmp_path)
         assert_ran(outcome)
         assert outcome.stdout
 
@@ -133,15 +133,17 @@ SLIPS = [
     ("eval", ["+benchmark.mmlu.limits=1"], "benchmark.mmlu.limits", "limit"),
     ("merge", ["model=x", "+tolerence=1"], "tolerence", "tolerance"),
     ("generate", ["model=x", "prompt=x", "+generation.temprature=1"], "generation.temprature", "temperature"),
-    ("quickstart", ["+budget.pretran=[]"], "budget.pretran", "pretrain"),
+    ("demo", ["+budget.pretran=[]"], "budget.pretran", "pretrain"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("door", "arguments", "key", "right"), SLIPS, ids=lambda value: " ".join(value) if isinstance(value, list) else None
+    ("command", "arguments", "key", "right"),
+    SLIPS,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path, door, arguments, key, right):
-    assert_refused(call(door, *arguments, cwd=tmp_path), f"{key}'", f"did you mean '{right}'")
+def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path, command, arguments, key, right):
+    assert_refused(call(command, *arguments, cwd=tmp_path), f"{key}'", f"did you mean '{right}'")
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
@@ -471,7 +473,7 @@ def test_a_sweep_leaves_each_job_beside_the_others(tmp_path, arguments, folders)
 
 
 @pytest.mark.parametrize("target", ["eval", "merge", "generate", "train", "preprocess"])
-def test_a_target_of_the_makefile_calls_its_door_with_a_checkpoint(tmp_path, target):
+def test_a_target_of_the_makefile_calls_its_command_with_a_checkpoint(tmp_path, target):
     given = {"eval": "", "merge": "", "generate": "prompt=x", "train": "+experiment=smoke", "preprocess": "model=tiny"}
     done = subprocess.run(
         ["make", "-n", target, "CKPT=outputs/sft/run", f"ARGS={given[target]}"],
@@ -481,8 +483,8 @@ def test_a_target_of_the_makefile_calls_its_door_with_a_checkpoint(tmp_path, tar
         check=True,
     )
     line = next(line for line in done.stdout.splitlines() if "-m musician." in line)
-    door, *arguments = shlex.split(line.split("-m musician.", 1)[1])
-    assert door == target
+    command, *arguments = shlex.split(line.split("-m musician.", 1)[1])
+    assert command == target
     if target in ("eval", "merge", "generate"):
         assert "model=outputs/sft/run" in arguments
-    assert_ran(call(door, *arguments, "--cfg", "job", cwd=tmp_path))
+    assert_ran(call(command, *arguments, "--cfg", "job", cwd=tmp_path))

@@ -7,42 +7,42 @@ from pathlib import Path
 
 import pytest
 import yaml
-from doors import CONF, DOORS, ROOT, composed, options, plain
+from commands import COMMANDS, CONF, ROOT, composed, options, plain
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from musician.errors import UserError
-from musician.launch import check_keys
+from musician.cli.entry import check_keys
+from musician.runtime.errors import UserError
 
 EXPERIMENTS, MACHINES, RECIPES = options("experiment"), options("hardware"), options("recipe")
 
-#: Arguments that a door adds to a node; everything else must stand in the config.
+#: Arguments that a command adds to a node; everything else must stand in the config.
 ADDED_BY_DOOR = {
     "musician.training.datamodule.TokenDataModule": ["renderer"],
-    "musician.data.render.Renderer": ["tokenizer"],
+    "musician.data.rendering.render.Renderer": ["tokenizer"],
     "musician.training.module.PretrainModule": ["network", "optimizer"],
     "musician.training.module.SFTModule": ["network", "optimizer"],
-    "musician.training.evaluation.Evaluations": ["benchmarks", "renderer"],
-    "musician.training.checkpoints.Checkpoints": ["tokenizer", "description"],
-    "musician.training.samples.Samples": ["write"],
+    "musician.training.callbacks.evaluation.Evaluations": ["benchmarks", "renderer"],
+    "musician.training.callbacks.checkpoints.Checkpoints": ["tokenizer", "description"],
+    "musician.training.callbacks.samples.Samples": ["write"],
     "musician.model.optimizer.adamw": ["network"],
     "pytorch_lightning.Trainer": ["accumulate_grad_batches", "callbacks", "logger"],
 }
 
 
-def groups_of(door):
+def groups_of(command):
     """Groups of a primary config, with whether a list of options is chosen."""
-    defaults = OmegaConf.to_container(OmegaConf.load(CONF / f"{door}.yaml")).get("defaults", [])
+    defaults = OmegaConf.to_container(OmegaConf.load(CONF / f"{command}.yaml")).get("defaults", [])
     choices = {k: v for item in defaults if isinstance(item, dict) for k, v in item.items()}
     return {group: isinstance(option, list) for group, option in choices.items() if not group.startswith("override ")}
 
 
 def choices():
-    """Every (door, override) that chooses one option of one group."""
-    for door in DOORS:
-        for group, is_list in groups_of(door).items():
+    """Every (command, override) that chooses one option of one group."""
+    for command in COMMANDS:
+        for group, is_list in groups_of(command).items():
             for option in options(group):
-                yield door, f"{group}=[{option}]" if is_list else f"{group}={option}"
+                yield command, f"{group}=[{option}]" if is_list else f"{group}={option}"
     yield from (("train", f"+{group}={option}") for group in ("experiment", "sweep") for option in options(group))
 
 
@@ -59,7 +59,7 @@ def nodes(tree, path=""):
 
 
 def bind(path, node):
-    """Bind a node's arguments as the door would; a name that only `**kwargs` would take is refused too."""
+    """Bind a node's arguments as the command would; a name that only `**kwargs` would take is refused too."""
     target = node["_target_"]
     signature = inspect.signature(get_object(target))
     written = {str(key) for key in node if not str(key).startswith("_")}
@@ -94,26 +94,26 @@ def test_links_lead_to_the_folders_that_people_edit():
         assert list((CONF / link).glob("*.yaml"))
 
 
-def test_every_option_belongs_to_a_door():
-    used = {group for door in DOORS for group in groups_of(door)} | {"experiment", "sweep"}
+def test_every_option_belongs_to_a_command():
+    used = {group for command in COMMANDS for group in groups_of(command)} | {"experiment", "sweep"}
     assert {folder.name for folder in CONF.iterdir() if folder.is_dir()} == used
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_every_door_composes_as_it_is(door):
-    config = composed(door)
-    check_keys(config, door)
-    assert set(groups_of(door)) <= set(config)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_composes_as_it_is(command):
+    config = composed(command)
+    check_keys(config, command)
+    assert set(groups_of(command)) <= set(config)
 
 
 def test_every_option_of_every_group_composes_and_binds():
     targets, tried = set(), list(choices())
-    for door, override in tried:
-        config = composed(door, override)
-        check_keys(config, door)
+    for command, override in tried:
+        config = composed(command, override)
+        check_keys(config, command)
         targets |= bind_all(config)
-    for door in DOORS:
-        targets |= bind_all(composed(door)) | bind_all(OmegaConf.load(CONF / f"{door}.yaml").hydra)
+    for command in COMMANDS:
+        targets |= bind_all(composed(command)) | bind_all(OmegaConf.load(CONF / f"{command}.yaml").hydra)
     on_disk = {node["_target_"] for file in CONF.rglob("*.yaml") for _, node in nodes(plain(OmegaConf.load(file)))}
     on_disk |= {
         n["_target_"] for f in (ROOT / "experiments").glob("*.yaml") for _, n in nodes(plain(OmegaConf.load(f)))
@@ -129,7 +129,7 @@ def test_every_experiment_composes_and_binds_on_every_machine(experiment, machin
     config = composed("train", f"+experiment={experiment}", f"hardware={machine}")
     check_keys(config, "train")
     targets = bind_all(config)
-    assert {"pytorch_lightning.Trainer", "musician.hardware.Hardware", "peft.LoraConfig"} <= targets
+    assert {"pytorch_lightning.Trainer", "musician.runtime.hardware.Hardware", "peft.LoraConfig"} <= targets
     assert config.hardware.name == machine
 
 
@@ -147,10 +147,10 @@ def test_every_experiment_composes_and_binds_with_every_recipe(experiment, recip
     [
         ({"_target_": "musician.model.optimizer.adamw", "lr": 1, "lrr": 1}, "has no argument"),
         (
-            {"_target_": "musician.training.wandb_run.WandbRun", "save_dir": "x", "projct": "musician"},
+            {"_target_": "musician.training.loggers.wandb_run.WandbRun", "save_dir": "x", "projct": "musician"},
             "has no argument",
         ),
-        ({"_target_": "musician.benchmarks.held_out_tunes.HeldOutTunes"}, "missing a required argument"),
+        ({"_target_": "musician.benchmarks.tunes.held_out_tunes.HeldOutTunes"}, "missing a required argument"),
         ({"_target_": "musician.model.optimizer.adam"}, "adam"),
     ],
 )
@@ -233,7 +233,7 @@ def test_a_rank_sweep_keeps_alpha():
 @pytest.mark.parametrize("budget", options("budget"))
 @pytest.mark.parametrize("stage", ["pretrain", "sft"])
 def test_a_budget_of_the_demo_fits_its_experiments(budget, stage):
-    overrides = composed("quickstart", f"budget={budget}").budget[stage]
+    overrides = composed("demo", f"budget={budget}").budget[stage]
     config = composed("train", f"+experiment=demo_{stage}", *overrides)
     check_keys(config, "train")
     for override in overrides:
@@ -243,7 +243,7 @@ def test_a_budget_of_the_demo_fits_its_experiments(budget, stage):
 
 def test_the_small_budget_is_smaller_than_the_full_one():
     ci, full = (
-        composed("train", "+experiment=demo_pretrain", *composed("quickstart", f"budget={budget}").budget.pretrain)
+        composed("train", "+experiment=demo_pretrain", *composed("demo", f"budget={budget}").budget.pretrain)
         for budget in ("ci", "full")
     )
     assert ci.data.limit_train_rows < full.data.limit_train_rows

@@ -1,13 +1,13 @@
 """The two recipes are what is published, and a changed key shows."""
 
 import pytest
-from doors import assert_ran, call
+from commands import assert_ran, call
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from musician.configuration import CONF_DIR
+from musician.cli.keys import CONF_DIR
+from musician.cli.published import SILENT, agrees
 from musician.diff_paper import lines
-from musician.published import SILENT, agrees
 
 
 def differing(column, *overrides):
@@ -46,7 +46,7 @@ def test_agreement(stated, value, same):
     assert agrees(stated, value) is same
 
 
-def test_the_door_prints_and_leaves_nothing(tmp_path):
+def test_the_command_prints_and_leaves_nothing(tmp_path):
     outcome = call("diff_paper", "+experiment=sft", "hardware=8xv100", cwd=tmp_path)
     assert_ran(outcome)
     assert "released code" in outcome.stdout

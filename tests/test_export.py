@@ -12,15 +12,15 @@ from urllib.request import urlopen
 import gguf
 import pytest
 import torch
-from doors import assert_ran, call
+from commands import assert_ran, call
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from musician.data.conversation import Message
-from musician.data.render import Renderer
-from musician.inference.sampling import Sampling
-from musician.inference.stream import tokens
+from musician.data.rendering.conversation import Message
+from musician.data.rendering.render import Renderer
+from musician.generation.sampling import Sampling
+from musician.generation.stream import tokens
 from musician.model.network import random_llama
 
 ASK = [Message("user", "Write a jig."), Message("assistant", "|:GAB:|"), Message("user", "Again")]

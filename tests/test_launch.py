@@ -1,11 +1,11 @@
-"""What the doors share: which command a rank runs, how a path is spelled, how an error reads, what is cleaned up."""
+"""What the commands share: which command a rank runs, how a path is spelled, how an error reads, what is cleaned up."""
 
 import shlex
 import sys
 
 import hydra
 import pytest
-from doors import CONF, _sandbox, plain
+from commands import CONF, _sandbox, plain
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from musician.errors import UserError, nearest
-from musician.launch import is_child_rank, one_line, rank_command, spell_override
+from musician.cli.entry import is_child_rank, one_line, rank_command, spell_override
+from musician.runtime.errors import UserError, nearest
 
 
 class Jobs:
@@ -141,9 +141,9 @@ ENDS_IN_A_BACKSLASH = pytest.param("ends in \\")
 
 
 @pytest.mark.parametrize("path", [*PATHS, "back\\slash", ENDS_IN_A_BACKSLASH])
-@pytest.mark.parametrize("door", ["eval", "merge", "generate"])
-def test_model_is_a_path_for_the_doors_that_take_a_finished_model(door, path):
-    assert read_override(spell_override(f"model={path}", door)) == ("model.path", path)
+@pytest.mark.parametrize("command", ["eval", "merge", "generate"])
+def test_model_is_a_path_for_the_commands_that_take_a_finished_model(command, path):
+    assert read_override(spell_override(f"model={path}", command)) == ("model.path", path)
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1))
@@ -164,9 +164,9 @@ def test_other_arguments_are_left_alone(argument):
     assert spell_override(argument, "eval") == argument
 
 
-@pytest.mark.parametrize("door", ["train", "preprocess"])
-def test_model_chooses_an_option_for_the_doors_that_make_a_model(door):
-    assert spell_override("model=tiny", door) == "model=tiny"
+@pytest.mark.parametrize("command", ["train", "preprocess"])
+def test_model_chooses_an_option_for_the_commands_that_make_a_model(command):
+    assert spell_override("model=tiny", command) == "model=tiny"
 
 
 def test_no_adapter_is_written_as_one_would_say_it():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from doors import assert_ran, assert_refused, call
+from commands import assert_ran, assert_refused, call
 from training.zero_bytes_ranks import CASES, network
 
 from musician.model.memory import activation_bytes, state_bytes

@@ -2,7 +2,7 @@
 
 import pytest
 
-from musician.positional import name_words
+from musician.cli.positional import name_words
 
 RUNS = ("a", "b")
 

@@ -4,7 +4,7 @@ import re
 import shlex
 
 import pytest
-from doors import DOORS, ROOT, assert_ran, call, one_job
+from commands import COMMANDS, ROOT, assert_ran, call, one_job
 
 README = (ROOT / "README.md").read_text()
 
@@ -12,8 +12,8 @@ README = (ROOT / "README.md").read_text()
 PLACEHOLDER = re.compile(r"(?<![\w.])(?!X:)[A-Z][A-Z_]+(?![\w:])|\.\.\.|…|<[^>]+>")
 
 
-def commands(text):
-    """Door and arguments of each `python -m musician.X ...` in the code blocks, continued lines joined."""
+def invocations(text):
+    """Command and arguments of each `python -m musician.X ...` in the code blocks, continued lines joined."""
     for block in re.findall(r"^```[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             found = re.search(r"python -m musician\.(\w+)(.*)", line)
@@ -21,30 +21,30 @@ def commands(text):
                 yield found[1], shlex.split(found[2], comments=True)
 
 
-COMMANDS = list(commands(README))
+INVOCATIONS = list(invocations(README))
 
 
-def test_the_tree_names_every_package_and_every_door():
+def test_the_tree_names_every_package_and_every_command():
     tree = re.search(r"^## The tree\n+```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)[1]
     packages = [path.parent for path in (ROOT / "musician").rglob("__init__.py")]
     assert len(packages) > 5
     assert [str(path.relative_to(ROOT)) for path in packages if f"{path.name}/" not in tree] == []
-    assert [door for door in DOORS if door not in tree.split()] == []
+    assert [command for command in COMMANDS if command not in tree.split()] == []
 
 
 def test_the_readme_shows_commands():
-    assert len(COMMANDS) >= 3
+    assert len(INVOCATIONS) >= 3
     assert "make demo" in README
     assert "make test" in README
 
 
-@pytest.mark.parametrize(("door", "arguments"), COMMANDS, ids=[" ".join([d, *a]) for d, a in COMMANDS])
-def test_a_command_of_the_readme_composes(tmp_path, door, arguments):
-    assert door in DOORS
+@pytest.mark.parametrize(("command", "arguments"), INVOCATIONS, ids=[" ".join([d, *a]) for d, a in INVOCATIONS])
+def test_a_command_of_the_readme_composes(tmp_path, command, arguments):
+    assert command in COMMANDS
     if "--help" in arguments:
-        assert_ran(call(door, *arguments, cwd=tmp_path))
+        assert_ran(call(command, *arguments, cwd=tmp_path))
         return
-    outcome = call(door, *one_job(arguments), "--cfg", "job", cwd=tmp_path)
+    outcome = call(command, *one_job(arguments), "--cfg", "job", cwd=tmp_path)
     assert_ran(outcome)
     assert outcome.stdout
 
@@ -58,7 +58,7 @@ python -m musician.train +experiment=x \\
 ```
 python -m musician.merge model=a
 """
-    assert list(commands(text)) == [("train", ["+experiment=x", "lora.r=2"])]
+    assert list(invocations(text)) == [("train", ["+experiment=x", "lora.r=2"])]
 
 
 def test_every_link_of_the_readme_leads_somewhere():

@@ -6,9 +6,9 @@ import math
 import shutil
 
 import pytest
-from doors import assert_ran, assert_refused, assert_stopped, call, spawn
+from commands import assert_ran, assert_refused, assert_stopped, call, spawn
 
-from musician.training.replay import block_and_kind, find_start, verdict
+from musician.training.runs.replay import block_and_kind, find_start, verdict
 
 #: Nine rows in global batches of four, so that the last one of an epoch is smaller; dropout is the recipe's 0.1.
 SMALL = (
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 
 def replay(folder, step, *more, run="run"):
-    """Run the door; what it wrote, and what it said."""
+    """Run the command; what it wrote, and what it said."""
     outcome = call("replay", run, step, f"output_dir=out/{run}-{step}", *more, cwd=folder)
     assert_ran(outcome)
     return json.loads((folder / "out" / f"{run}-{step}" / f"replay-step-{step:06d}.json").read_text()), outcome.stdout

@@ -11,10 +11,10 @@ import time
 
 import pytest
 import torch
-from doors import ROOT, _clean_environment, assert_ran, spawn, tunes, write_jsonl
+from commands import ROOT, _clean_environment, assert_ran, spawn, tunes, write_jsonl
 from safetensors.torch import load_file
 
-from musician.sweep import differences
+from musician.cli.sweep_jobs import differences
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ class Sweeps:
         return ["-m", *self.common, f"hydra.sweep.dir={self.folder / name}", *overrides]
 
     def run(self, *arguments):
-        """Run the door to its end."""
+        """Run the command to its end."""
         return spawn("train", *arguments, cwd=ROOT, timeout=850)
 
     def start(self, *arguments):

@@ -5,12 +5,12 @@ from itertools import product
 
 import pytest
 import yaml
-from doors import CONF, assert_ran, assert_refused, call, composed, options
+from commands import CONF, assert_ran, assert_refused, call, composed, options
 from sweeps.config.cfg import schema_violations_from_proposed_config
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 import sweeps as wandb_search
-from musician.launch import check_keys
+from musician.cli.entry import check_keys
 from musician.wandb_sweep import definition
 
 

@@ -3,7 +3,7 @@
 import zipfile
 
 import pytest
-from doors import CONF, ROOT, assert_ran, assert_refused, spawn, spawn_python
+from commands import CONF, ROOT, assert_ran, assert_refused, spawn, spawn_python
 
 pytest.importorskip("hatchling")
 pytest.importorskip("build")
@@ -52,14 +52,14 @@ def test_the_wheel_holds_every_module_and_no_test(wheel):
     assert modules == {name for name in names if name.endswith(".py")}
     assert not [name for name in names if name.startswith(("tests/", "conf/"))]
     assert [name for name in names if name.endswith("licenses/LICENSE")]
-    static = ROOT / "musician" / "page" / "static"
+    static = ROOT / "musician" / "web" / "static"
     assert {str(file.relative_to(ROOT)) for file in static.rglob("*") if file.is_file()} <= set(names)
 
 
 def test_the_wheel_works_without_the_checkout(unpacked, tmp_path):
     env = {"PYTHONPATH": str(unpacked)}
-    where = spawn_python("-c", "import musician.launch as m; print(m.__file__, m.CONF_DIR)", cwd=tmp_path, env=env)
-    assert where.stdout.split() == [f"{unpacked}/musician/launch.py", f"{unpacked}/musician/conf"]
+    where = spawn_python("-c", "import musician.cli.entry as m; print(m.__file__, m.CONF_DIR)", cwd=tmp_path, env=env)
+    assert where.stdout.split() == [f"{unpacked}/musician/cli/entry.py", f"{unpacked}/musician/conf"]
     shown = spawn("train", "+experiment=sft", "hardware=8xv100", "--cfg", "job", cwd=tmp_path, env=env)
     assert_ran(shown)
     assert "name: sft" in shown.stdout

@@ -1,7 +1,7 @@
 """Which questions of a benchmark occur in a training set, as text or as music in any key.
 
-How they are recognised: `musician.data.known_questions`. The training set is read once, text by text; what is kept is
-bounded by the size of the benchmarks.
+How they are recognised: `musician.data.quality.known_questions`. The training set is read once, text by text; what is
+kept is bounded by the size of the benchmarks.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from musician.benchmarks.question import Benchmark, Question
-from musician.data.known_questions import Kind, KnownQuestions, split_music, words
-from musician.music.abc import parse_tune
-from musician.music.family import Step, melody
+from musician.benchmarks.multiple_choice.question import Benchmark, Question
+from musician.data.quality.known_questions import Kind, KnownQuestions, split_music, words
+from musician.music.abc.reader import parse_tune
+from musician.music.analysis.family import Step, melody
 
 
 @dataclass(frozen=True, slots=True)

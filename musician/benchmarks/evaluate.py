@@ -11,14 +11,14 @@ from typing import Any
 
 from torch import nn
 
-from musician.benchmarks.encoding import Encoder
 from musician.benchmarks.evaluation import Evaluation, subset_accuracies
-from musician.benchmarks.likelihood import Likelihood, Progress
-from musician.benchmarks.question import Benchmark
+from musician.benchmarks.multiple_choice.encoding import Encoder
+from musician.benchmarks.multiple_choice.likelihood import Likelihood, Progress
+from musician.benchmarks.multiple_choice.question import Benchmark
 from musician.benchmarks.records import Record, make_record, write_records
 from musician.benchmarks.shard import Shard
-from musician.data.render import Renderer
-from musician.errors import UserError
+from musician.data.rendering.render import Renderer
+from musician.runtime.errors import UserError
 
 logger = logging.getLogger(__name__)
 

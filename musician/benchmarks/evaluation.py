@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol
 
-from musician.benchmarks.calibration import Calibration
-from musician.benchmarks.question import Benchmark, Subset
+from musician.benchmarks.multiple_choice.calibration import Calibration
+from musician.benchmarks.multiple_choice.question import Benchmark, Subset
 from musician.benchmarks.records import Record, prompt_hash
-from musician.benchmarks.statistics import Accuracy, accuracy, letter_histogram, macro, pooled_stderr
+from musician.benchmarks.statistics.accuracy import Accuracy, accuracy, letter_histogram, macro, pooled_stderr
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from musician.errors import UserError
+from musician.runtime.errors import UserError
 
 PROBE_SECONDS = 3.0
 

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from musician.atomic import write_text
-from musician.benchmarks.encoding import EncodedPrompt
-from musician.benchmarks.likelihood import Scores
-from musician.benchmarks.question import LETTERS, Benchmark, Question, style_of, wants_chat
-from musician.errors import UserError
+from musician.benchmarks.multiple_choice.encoding import EncodedPrompt
+from musician.benchmarks.multiple_choice.likelihood import Scores
+from musician.benchmarks.multiple_choice.question import LETTERS, Benchmark, Question, style_of, wants_chat
+from musician.runtime.atomic import write_text
+from musician.runtime.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 from torch import nn
 
 from musician.benchmarks.evaluate import evaluate
-from musician.benchmarks.likelihood import Likelihood
+from musician.benchmarks.multiple_choice.likelihood import Likelihood
 from musician.benchmarks.shard import Shard
-from musician.data.render import Renderer
-from musician.progress import ProgressLine
+from musician.data.rendering.render import Renderer
+from musician.runtime.progress import ProgressLine
 
 
 class Outcome(Protocol):

@@ -17,8 +17,8 @@ from typing import Any
 
 from torch import nn
 
-from musician.atomic import standing
-from musician.errors import UserError
+from musician.runtime.atomic import standing
+from musician.runtime.errors import UserError
 
 DESCRIPTION = "checkpoint.json"
 

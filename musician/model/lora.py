@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from musician.errors import UserError
 from musician.model.network import causal_lm
+from musician.runtime.errors import UserError
 
 
 def attach_lora(network: nn.Module, config: Any | None) -> nn.Module:

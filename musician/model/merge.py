@@ -13,9 +13,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from musician.atomic import write_directory
-from musician.errors import UserError
 from musician.model.network import check_vocabulary
+from musician.runtime.atomic import write_directory
+from musician.runtime.errors import UserError
 
 CERTIFICATE = "certificate.json"
 

@@ -10,9 +10,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from musician.errors import UserError
 from musician.model import attention
-from musician.pretrained import locate
+from musician.runtime.errors import UserError
+from musician.runtime.pretrained import locate
 
 
 def load_network(
@@ -25,7 +25,7 @@ def load_network(
     """Load pretrained weights from a hub id, a local directory or a GGUF file.
 
     Args:
-        name_or_path: anything `musician.pretrained.locate` understands.
+        name_or_path: anything `musician.runtime.pretrained.locate` understands.
         dtype: `float32`, `float16` or `bfloat16`.
         attn_implementation: as transformers names it, or `documents` (`musician.model.attention`).
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a quarter slower.

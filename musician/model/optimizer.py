@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from musician.errors import UserError
+from musician.runtime.errors import UserError
 
 
 def parameter_groups(

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from musician.errors import UserError, nearest
 from musician.model.network import output_head
+from musician.runtime.errors import UserError, nearest
 
 KINDS = ("int8", "nf4")
 DEVICES = ("cpu", "cuda", "xpu")

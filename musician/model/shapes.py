@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from musician.errors import UserError
-from musician.pretrained import locate
+from musician.runtime.errors import UserError
+from musician.runtime.pretrained import locate
 
 #: Llama-2-7B (arXiv 2307.09288 and its public config.json); ChatMusician continues it.
 LLAMA_2_7B: dict[str, Any] = {

@@ -9,16 +9,16 @@ from typing import Any
 import pytorch_lightning as lightning
 
 from musician.data.batches import GlobalBatches, Share, row_order
-from musician.data.cluster import Datatrove
 from musician.data.loader import EpochLoader
 from musician.data.packing import Rows, one_document_a_row
-from musician.data.plan import planned_rows
-from musician.data.prepare import Recipe, prepare
-from musician.data.prepared import PreparedData, PreparedSplit
-from musician.data.quality import Quality
-from musician.data.render import Renderer
-from musician.data.sources import Source
-from musician.errors import UserError
+from musician.data.packing_plan import planned_rows
+from musician.data.quality.filters import Quality
+from musician.data.rendering.render import Renderer
+from musician.data.sources.source import Source
+from musician.data.store.cluster import Datatrove
+from musician.data.store.prepare import Recipe, prepare
+from musician.data.store.prepared import PreparedData, PreparedSplit
+from musician.runtime.errors import UserError
 
 
 class TokenDataModule(lightning.LightningDataModule):

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from musician.data.batches import Batch
-from musician.errors import UserError
 from musician.model.loss import IGNORED
 from musician.model.passes import SummedNLL
 from musician.model.schedule import Schedule
-from musician.training.evaluation import exchange_objects
-from musician.training.layout import recount_batches
-from musician.training.nonfinite import NonFinite, require_finite
-from musician.training.randomness import random_state, restore_random_state
-from musician.training.validation import ValidationRows, in_order
+from musician.runtime.errors import UserError
+from musician.training.callbacks.evaluation import exchange_objects
+from musician.training.callbacks.nonfinite import NonFinite, require_finite
+from musician.training.callbacks.randomness import random_state, restore_random_state
+from musician.training.callbacks.validation import ValidationRows, in_order
+from musician.training.checkpoint_layout import recount_batches
 
 
 class CausalLMModule(lightning.LightningModule):

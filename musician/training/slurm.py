@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from musician.errors import UserError
+from musician.runtime.errors import UserError
 
 #: Job names by which Lightning knows that SLURM did not start the ranks.
 _BY_HAND = ("bash", "interactive")

@@ -12,9 +12,9 @@ from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.strategies import DeepSpeedStrategy
 from torch import Tensor, nn
 
-from musician.errors import UserError
 from musician.model.network import output_head
-from musician.training.layout import Layout, layout_of, read_whole, spread
+from musician.runtime.errors import UserError
+from musician.training.checkpoint_layout import Layout, layout_of, read_whole, spread
 
 
 class ZeroStrategy(DeepSpeedStrategy):

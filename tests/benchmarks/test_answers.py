@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musician.benchmarks.answers import KINDS, Parsed, parse_answer
+from musician.benchmarks.multiple_choice.answers import KINDS, Parsed, parse_answer
 
 OPTIONS = ("Perfect fifth", "D major", "B minor", "Minor sixth.")
 

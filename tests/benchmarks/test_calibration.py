@@ -4,16 +4,16 @@ import random
 import numpy as np
 import pytest
 
-from musician.benchmarks.calibration import (
+from musician.benchmarks.evaluate import evaluate
+from musician.benchmarks.multiple_choice.calibration import (
     MIN_QUESTIONS,
     Calibration,
     confidences,
     expected_calibration_error,
     rms_calibration_error,
 )
-from musician.benchmarks.evaluate import evaluate
-from musician.benchmarks.likelihood import Likelihood
-from musician.benchmarks.question import LETTERS
+from musician.benchmarks.multiple_choice.likelihood import Likelihood
+from musician.benchmarks.multiple_choice.question import LETTERS
 
 from .test_comparison import record
 from .toys import OracleLM, Quiz

@@ -1,12 +1,12 @@
 import pytest
 
-from musician.benchmarks.chat_encoding import ChatPromptEncoder, encoder_for
-from musician.benchmarks.encoding import PromptEncoder
-from musician.data.conversation import Conversation, Message
-from musician.data.render import Renderer
-from musician.data.template import TEMPLATES
-from musician.data.tokenizer import load_tokenizer
-from musician.errors import UserError
+from musician.benchmarks.multiple_choice.chat_encoding import ChatPromptEncoder, encoder_for
+from musician.benchmarks.multiple_choice.encoding import PromptEncoder
+from musician.data.rendering.conversation import Conversation, Message
+from musician.data.rendering.render import Renderer
+from musician.data.rendering.template import TEMPLATES
+from musician.data.rendering.tokenizer import load_tokenizer
+from musician.runtime.errors import UserError
 
 from .toys import Quiz, byte_tokenizer
 

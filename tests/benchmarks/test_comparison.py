@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from musician import compare as door
-from musician.benchmarks.comparison import Pair, compare, compare_runs, difference, subsets_of
+from musician import compare as module
 from musician.benchmarks.evaluation import subset_accuracies
 from musician.benchmarks.records import Record, prediction_files, write_records
-from musician.errors import UserError
+from musician.benchmarks.statistics.comparison import Pair, compare, compare_runs, difference, subsets_of
+from musician.runtime.errors import UserError
 
 SOME = ("anatomy", "virology", "world_religions")
 
@@ -200,7 +200,7 @@ def test_records_written_before_the_newest_fields_are_read(tmp_path):
 
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
-    """Run the door in a folder with the runs `x=1` and `two`, of one benchmark in common."""
+    """Run the command in a folder with the runs `x=1` and `two`, of one benchmark in common."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     a, b = runs(n=80, b=0.8)
@@ -213,7 +213,7 @@ def command(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, arguments)])
         code = 0
         try:
-            door.main()
+            module.main()
         except SystemExit as end:
             code = end.code
         return code, *capsys.readouterr()
@@ -221,7 +221,7 @@ def command(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_the_door_prints_a_table_and_writes_numbers_and_a_picture(command, tmp_path):
+def test_the_command_prints_a_table_and_writes_numbers_and_a_picture(command, tmp_path):
     code, out, err = command("x=1", "two", "output_dir=found", "resamples=500")
     assert (code, err) == (0, "")
     assert "mtb: B against A, 160 questions" in out

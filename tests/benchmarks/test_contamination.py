@@ -3,12 +3,12 @@ import random
 import pytest
 
 from musician.benchmarks.contamination import contamination
-from musician.benchmarks.mmlu import MMLU
-from musician.benchmarks.music_theory_bench import MusicTheoryBench
-from musician.benchmarks.prompts import question_block
-from musician.benchmarks.question import Question
-from musician.data.known_questions import split_music, words
-from musician.data.shared_runs import RunIndex
+from musician.benchmarks.multiple_choice.mmlu import MMLU
+from musician.benchmarks.multiple_choice.music_theory_bench import MusicTheoryBench
+from musician.benchmarks.multiple_choice.prompts import question_block
+from musician.benchmarks.multiple_choice.question import Question
+from musician.data.quality.known_questions import split_music, words
+from musician.data.quality.shared_runs import RunIndex
 
 from .toys import Quiz
 

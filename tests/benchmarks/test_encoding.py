@@ -1,8 +1,8 @@
 import pytest
 
-from musician.benchmarks.encoding import PromptEncoder
-from musician.benchmarks.likelihood import Likelihood
-from musician.errors import UserError
+from musician.benchmarks.multiple_choice.encoding import PromptEncoder
+from musician.benchmarks.multiple_choice.likelihood import Likelihood
+from musician.runtime.errors import UserError
 
 from .toys import OracleLM, Quiz, byte_tokenizer
 

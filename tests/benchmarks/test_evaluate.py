@@ -6,11 +6,11 @@ import torch
 
 from musician.benchmarks.evaluate import evaluate
 from musician.benchmarks.evaluation import subset_accuracies
-from musician.benchmarks.likelihood import Likelihood
-from musician.benchmarks.question import LETTERS
+from musician.benchmarks.multiple_choice.likelihood import Likelihood
+from musician.benchmarks.multiple_choice.question import LETTERS
 from musician.benchmarks.records import read_records
 from musician.benchmarks.shard import Shard
-from musician.errors import UserError
+from musician.runtime.errors import UserError
 
 from .toys import OracleLM, Quiz, byte_tokenizer, tiny_llama
 

@@ -4,14 +4,14 @@ import re
 import pytest
 from torch import nn
 
-from musician.benchmarks.generation import FAMILIES, Generation
 from musician.benchmarks.run import run_benchmark
 from musician.benchmarks.shard import Shard
-from musician.data.render import Renderer
-from musician.errors import UserError
-from musician.inference.answers import Answers
-from musician.inference.sampling import Sampling
-from musician.music.corpus import iter_tunes
+from musician.benchmarks.tunes.generation import FAMILIES, Generation
+from musician.data.rendering.render import Renderer
+from musician.data.sources.corpus import iter_tunes
+from musician.generation.answers import Answers
+from musician.generation.sampling import Sampling
+from musician.runtime.errors import UserError
 
 from .toys import tiny_llama
 

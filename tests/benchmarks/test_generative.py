@@ -2,14 +2,14 @@ import json
 
 import pytest
 
-from musician.benchmarks.asking import REASON, ROLE, GenerativeMode, fit_question
-from musician.benchmarks.generative import evaluate_generative, write_generations
+from musician.benchmarks.multiple_choice.asking import REASON, ROLE, GenerativeMode, fit_question
+from musician.benchmarks.multiple_choice.generative import evaluate_generative, write_generations
 from musician.benchmarks.shard import Shard
-from musician.data.conversation import Message
-from musician.data.render import Renderer
-from musician.errors import UserError
-from musician.inference.decoder import complete
-from musician.inference.sampling import Sampling
+from musician.data.rendering.conversation import Message
+from musician.data.rendering.render import Renderer
+from musician.generation.decoder import complete
+from musician.generation.sampling import Sampling
+from musician.runtime.errors import UserError
 
 from .toys import Quiz, byte_tokenizer, tiny_llama
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from musician.benchmarks.forward import Row
-from musician.benchmarks.likelihood import Likelihood, Scores, plan_batches, score
-from musician.errors import UserError
+from musician.benchmarks.multiple_choice.forward import Row
+from musician.benchmarks.multiple_choice.likelihood import Likelihood, Scores, plan_batches, score
+from musician.runtime.errors import UserError
 
 from .toys import OracleLM, byte_tokenizer, tiny_llama
 

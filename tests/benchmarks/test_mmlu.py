@@ -5,10 +5,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from musician.benchmarks import hub, mmlu
-from musician.benchmarks.mmlu import CATEGORIES, MMLU, SUBJECTS
-from musician.benchmarks.music_theory_bench import MusicTheoryBench
-from musician.errors import UserError
+from musician.benchmarks import hub
+from musician.benchmarks.multiple_choice import mmlu
+from musician.benchmarks.multiple_choice.mmlu import CATEGORIES, MMLU, SUBJECTS
+from musician.benchmarks.multiple_choice.music_theory_bench import MusicTheoryBench
+from musician.runtime.errors import UserError
 
 
 def write(folder, subject, tests=3, shots=5):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musician.benchmarks.music_theory_bench import ORDERS, MusicTheoryBench, drawn_orders, shuffled
-from musician.benchmarks.question import Question
-from musician.errors import UserError
+from musician.benchmarks.multiple_choice.music_theory_bench import ORDERS, MusicTheoryBench, drawn_orders, shuffled
+from musician.benchmarks.multiple_choice.question import Question
+from musician.runtime.errors import UserError
 
 HINT = "Use the example below to answer the question that follows."
 

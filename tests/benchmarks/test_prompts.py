@@ -2,9 +2,15 @@
 
 import pytest
 
-from musician.benchmarks.prompts import MUSIC_THEORY_HINT, checked_style, mmlu_hint, music_theory_hint, prompt_text
-from musician.benchmarks.question import Question
-from musician.errors import UserError
+from musician.benchmarks.multiple_choice.prompts import (
+    MUSIC_THEORY_HINT,
+    checked_style,
+    mmlu_hint,
+    music_theory_hint,
+    prompt_text,
+)
+from musician.benchmarks.multiple_choice.question import Question
+from musician.runtime.errors import UserError
 
 FIFTH = Question(
     "mtb",

@@ -13,9 +13,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from musician.benchmarks.evaluate import evaluate
-from musician.benchmarks.likelihood import Likelihood
-from musician.benchmarks.mmlu import MMLU
-from musician.benchmarks.music_theory_bench import MusicTheoryBench
+from musician.benchmarks.multiple_choice.likelihood import Likelihood
+from musician.benchmarks.multiple_choice.mmlu import MMLU
+from musician.benchmarks.multiple_choice.music_theory_bench import MusicTheoryBench
 from musician.benchmarks.records import read_records
 
 WINDOW = 2048

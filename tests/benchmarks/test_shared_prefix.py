@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
-from musician.benchmarks.forward import Row
-from musician.benchmarks.likelihood import Likelihood
-from musician.benchmarks.shared_prefix import Extend, Read, plan
+from musician.benchmarks.multiple_choice.forward import Row
+from musician.benchmarks.multiple_choice.likelihood import Likelihood
+from musician.benchmarks.multiple_choice.shared_prefix import Extend, Read, plan
 
 from .toys import byte_tokenizer, tiny_llama
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from musician.benchmarks.statistics import (
+from musician.benchmarks.statistics.accuracy import (
     Z95,
     accuracy,
     letter_histogram,

@@ -3,9 +3,9 @@ import random
 
 import pytest
 
-from musician.benchmarks.question import LETTERS
-from musician.benchmarks.theory import THEORY_HINT, Theory
-from musician.errors import UserError
+from musician.benchmarks.multiple_choice.question import LETTERS
+from musician.benchmarks.multiple_choice.theory import THEORY_HINT, Theory
+from musician.runtime.errors import UserError
 
 
 def accuracy(benchmark, answerer):

@@ -4,8 +4,8 @@ import math
 import pytest
 from scipy import stats
 
-from musician.benchmarks.written_comparison import compare_written, percentiles, read_generations
-from musician.errors import UserError
+from musician.benchmarks.tunes.written_comparison import compare_written, percentiles, read_generations
+from musician.runtime.errors import UserError
 
 
 def written(values, family="chords_to_tune"):

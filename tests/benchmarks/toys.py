@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from musician.benchmarks.question import LETTERS, Question, Subset
+from musician.benchmarks.multiple_choice.question import LETTERS, Question, Subset
 
 
 def byte_tokenizer(merges=(), bos=True, eos=False):

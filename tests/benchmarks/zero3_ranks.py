@@ -6,7 +6,7 @@ import torch.distributed as dist
 from toys import Quiz, byte_tokenizer, tiny_llama
 
 from musician.benchmarks.evaluate import evaluate
-from musician.benchmarks.likelihood import Likelihood
+from musician.benchmarks.multiple_choice.likelihood import Likelihood
 from musician.benchmarks.shard import Shard
 
 CONFIG = {

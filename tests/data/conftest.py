@@ -1,6 +1,6 @@
 import pytest
 
-from musician.data.render import Renderer
+from musician.data.rendering.render import Renderer
 
 TOKENIZERS = ("byte", "smollm2", "mistral", "llama2")
 

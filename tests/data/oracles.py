@@ -8,7 +8,7 @@ from bisect import bisect_left, insort
 
 from hypothesis import strategies as st
 
-from musician.data.conversation import Conversation, Message
+from musician.data.rendering.conversation import Conversation, Message
 
 # --- tokens to bytes -----------------------------------------------------------------------------------------------
 

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musician.data import archives, json_array
-from musician.data.sources import RowSource
-from musician.errors import UserError
+from musician.data.sources import archives, json_array
+from musician.data.sources.source import RowSource
+from musician.runtime.errors import UserError
 
 TUNES = "X:1\nT:One\nK:C\nCDE|\n\nX:2\nT:Twö\nK:G\nGAB|\n"
 #: What an archive holds, and the texts that come out of it.
@@ -233,7 +233,7 @@ def test_a_fault_early_in_a_long_array_is_found_without_reading_on():
 #: Reads a source whole; prints rows and how far the peak of resident memory moved, in MiB.
 READ = """
 import resource, sys, tarfile, gzip, bz2, lzma, zipfile
-from musician.data.sources import RowSource
+from musician.data.sources.source import RowSource
 warm = sum(1 for row in RowSource(sys.argv[1]).rows())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 count = sum(1 for row in RowSource(sys.argv[2]).rows())

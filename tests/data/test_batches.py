@@ -10,9 +10,9 @@ from torch.nn import functional
 from musician.data.batches import IGNORED, GlobalBatches, Share, collate, row_order
 from musician.data.loader import EpochLoader
 from musician.data.packing import one_document_a_row, pack
-from musician.data.prepare import Recipe, prepare
-from musician.data.prepared import PreparedData
-from musician.data.sources import RowSource
+from musician.data.sources.source import RowSource
+from musician.data.store.prepare import Recipe, prepare
+from musician.data.store.prepared import PreparedData
 from musician.model.loss import summed_nll
 from musician.model.network import hidden_states, output_head
 from musician.training.datamodule import TokenDataModule

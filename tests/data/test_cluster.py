@@ -2,14 +2,14 @@
 
 import pytest
 
-from musician.data import prepare as module
-from musician.data import shards, workers
-from musician.data.cluster import Datatrove
-from musician.data.prepare import Recipe, prepare
-from musician.data.prepared import read_meta
-from musician.data.quality import Quality
-from musician.data.sources import RowSource
-from musician.errors import UserError
+from musician.data.quality.filters import Quality
+from musician.data.sources.source import RowSource
+from musician.data.store import prepare as module
+from musician.data.store import shards, workers
+from musician.data.store.cluster import Datatrove
+from musician.data.store.prepare import Recipe, prepare
+from musician.data.store.prepared import read_meta
+from musician.runtime.errors import UserError
 
 from .oracles import write_jsonl
 

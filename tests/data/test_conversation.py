@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musician.data.conversation import Conversation, Document, Message, defect, read_row, strip_markup
-from musician.errors import UserError
+from musician.data.rendering.conversation import Conversation, Document, Message, defect, read_row, strip_markup
+from musician.runtime.errors import UserError
 
 SOUND = (Message("user", "q"), Message("assistant", "a"))
 

@@ -5,11 +5,11 @@ from collections import Counter
 
 import pytest
 
-from musician.data.conversation import defect, read_row
-from musician.data.instructions import CONVERSATION, KNOWLEDGE, Tally, TaskBuilder, theory_tasks
-from musician.data.sources import TuneSource
-from musician.errors import UserError
+from musician.data.rendering.conversation import defect, read_row
+from musician.data.sources.instructions import CONVERSATION, KNOWLEDGE, Tally, TaskBuilder, theory_tasks
+from musician.data.sources.source import TuneSource
 from musician.music.theory.items import make_items
+from musician.runtime.errors import UserError
 
 TUNE = (
     "X:{n}\nT:Tune {n}\nM:4/4\nL:1/8\nK:G\n"
@@ -63,7 +63,7 @@ def test_tasks_are_chosen_by_name(source):
 
 def test_rows_of_one_tune_stay_on_one_side_when_read_back(source, tmp_path):
     """Though their texts differ: a transposed copy of a training tune must not be held out."""
-    from musician.data.sources import RowSource
+    from musician.data.sources.source import RowSource
 
     TaskBuilder(source, knowledge_weight=0).write(tmp_path / "rows.jsonl", "messages")
     found = list(RowSource(str(tmp_path / "rows.jsonl")).rows())

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musician.data.conversation import Message
-from musician.data.jinja import served_template
-from musician.data.render import Renderer
-from musician.data.template import TEMPLATES
+from musician.data.rendering.conversation import Message
+from musician.data.rendering.jinja import served_template
+from musician.data.rendering.render import Renderer
+from musician.data.rendering.template import TEMPLATES
 
 
 @settings(max_examples=60, deadline=None)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from musician.data.mixture import MixtureSource, Part
-from musician.data.prepare import Recipe, prepare
-from musician.data.prepared import read_meta
-from musician.data.sources import RowSource
-from musician.errors import UserError
+from musician.data.sources.mixture import MixtureSource, Part
+from musician.data.sources.source import RowSource
+from musician.data.store.prepare import Recipe, prepare
+from musician.data.store.prepared import read_meta
+from musician.runtime.errors import UserError
 
 from .oracles import write_jsonl
 

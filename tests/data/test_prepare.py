@@ -11,15 +11,15 @@ import datasets
 import numpy as np
 import pytest
 
-from musician.data import shards
-from musician.data.conversation import Conversation, Document, Message
 from musician.data.packing import pack
-from musician.data.plan import planned_rows
-from musician.data.prepare import Recipe, content_key, prepare
-from musician.data.prepared import PreparedData, read_meta
-from musician.data.render import Renderer
-from musician.data.sources import RowSource, TuneSource
-from musician.errors import UserError
+from musician.data.packing_plan import planned_rows
+from musician.data.rendering.conversation import Conversation, Document, Message
+from musician.data.rendering.render import Renderer
+from musician.data.sources.source import RowSource, TuneSource
+from musician.data.store import shards
+from musician.data.store.prepare import Recipe, content_key, prepare
+from musician.data.store.prepared import PreparedData, read_meta
+from musician.runtime.errors import UserError
 from musician.training.datamodule import TokenDataModule
 
 from .oracles import same_tune_in_g, tune_in_c, write_jsonl

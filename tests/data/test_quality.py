@@ -10,19 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musician.benchmarks.question import Question
-from musician.data import duplicates, shards
-from musician.data.conversation import Document
-from musician.data.prepare import Recipe, content_key, prepare
-from musician.data.prepared import PreparedData, read_meta
-from musician.data.quality import Quality
-from musician.data.repair import DOS, LEFT, MARK, MOJIBAKE, repair, repaired
-from musician.data.sketch import minhash
-from musician.data.sources import RowSource
-from musician.errors import UserError
-from musician.music.abc import parse_tune
-from musician.music.corpus import iter_tunes
-from musician.music.transpose import transpose_by
+from musician.benchmarks.multiple_choice.question import Question
+from musician.data.quality import duplicates
+from musician.data.quality.filters import Quality
+from musician.data.quality.repair import DOS, LEFT, MARK, MOJIBAKE, repair, repaired
+from musician.data.quality.sketch import minhash
+from musician.data.rendering.conversation import Document
+from musician.data.sources.corpus import iter_tunes
+from musician.data.sources.source import RowSource
+from musician.data.store import shards
+from musician.data.store.prepare import Recipe, content_key, prepare
+from musician.data.store.prepared import PreparedData, read_meta
+from musician.music.abc.reader import parse_tune
+from musician.music.edit.transpose import transpose_by
+from musician.runtime.errors import UserError
 
 from .oracles import same_tune_in_g, tune_in_c, write_jsonl
 

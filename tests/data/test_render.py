@@ -5,11 +5,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from musician.data.canary import canaries, check_canaries
-from musician.data.conversation import Conversation, Document, Message
-from musician.data.render import Renderer
-from musician.data.template import ChatTemplate, find_template
-from musician.errors import UserError
+from musician.data.rendering.canary import canaries, check_canaries
+from musician.data.rendering.conversation import Conversation, Document, Message
+from musician.data.rendering.render import Renderer
+from musician.data.rendering.template import ChatTemplate, find_template
+from musician.runtime.errors import UserError
 
 from .oracles import (
     TRICKY,

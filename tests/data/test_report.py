@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from musician.data.packing import pack
-from musician.data.prepare import Recipe, prepare
-from musician.data.prepared import PreparedData
-from musician.data.quality import Quality
-from musician.data.report import measure
-from musician.data.report_page import write_report
-from musician.data.sources import RowSource
+from musician.data.quality.filters import Quality
+from musician.data.quality.report import measure
+from musician.data.quality.report_page import write_report
+from musician.data.sources.source import RowSource
+from musician.data.store.prepare import Recipe, prepare
+from musician.data.store.prepared import PreparedData
 
 from .oracles import same_tune_in_g, tune_in_c, write_jsonl
 

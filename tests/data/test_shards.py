@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from musician.data import shards
-from musician.data.encode import Encoder
-from musician.data.prepare import Recipe, prepare
-from musician.data.prepared import PreparedData, read_meta
-from musician.data.render import Renderer
-from musician.data.sources import RowSource
-from musician.errors import UserError
+from musician.data.rendering.encode import Encoder
+from musician.data.rendering.render import Renderer
+from musician.data.sources.source import RowSource
+from musician.data.store import shards
+from musician.data.store.prepare import Recipe, prepare
+from musician.data.store.prepared import PreparedData, read_meta
+from musician.runtime.errors import UserError
 
 from .oracles import contents, tune_in_c, write_jsonl
 
@@ -103,10 +103,10 @@ def test_shards_end_by_rows_or_by_characters(tmp_path, monkeypatch):
 #: Prepares a file as `data/KEY`; small shards, each slowed down where that is asked for.
 SCRIPT = """
 import sys, time
-from musician.data import shards, prepare as module
-from musician.data.render import Renderer
-from musician.data.sources import RowSource
-from musician.data.tokenizer import load_tokenizer
+from musician.data.store import shards, prepare as module
+from musician.data.rendering.render import Renderer
+from musician.data.sources.source import RowSource
+from musician.data.rendering.tokenizer import load_tokenizer
 
 path, root, num_proc, delay = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 shards.SHARD_ROWS = 20

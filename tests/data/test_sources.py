@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from musician.data.files import READERS
-from musician.data.held_out import held_out_tunes, training_tunes
-from musician.data.prepare import Recipe, read_rows
-from musician.data.sources import RowSource, TuneSource, TuneTaskSource
-from musician.data.splits import is_held_out
-from musician.errors import UserError
-from musician.music.abc import parse_tune
-from musician.music.sound import to_midi
+from musician.data.sources.files import READERS
+from musician.data.sources.source import RowSource, TuneSource, TuneTaskSource
+from musician.data.store.held_out import held_out_tunes, training_tunes
+from musician.data.store.prepare import Recipe, read_rows
+from musician.data.store.splits import is_held_out
+from musician.music.abc.reader import parse_tune
+from musician.music.sound.sounding import to_midi
+from musician.runtime.errors import UserError
 
 from .oracles import same_tune_in_g, tune_in_c, write_jsonl
 

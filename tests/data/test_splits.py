@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musician.data.conversation import Conversation, Document, Message
-from musician.data.splits import family_of, is_held_out
+from musician.data.rendering.conversation import Conversation, Document, Message
+from musician.data.store.splits import family_of, is_held_out
 
 from .oracles import same_tune_in_g, tune_in_c
 
@@ -42,7 +42,7 @@ def test_another_seed_holds_out_others():
 
 def test_the_choice_is_the_same_in_another_process():
     """Not Python's hash(), which changes from run to run."""
-    code = "from musician.data.splits import is_held_out; print([is_held_out(f'family {n}', .5, 3) for n in range(64)])"
+    code = "from musician.data.store.splits import is_held_out; print([is_held_out(f'family {n}', .5, 3) for n in range(64)])"  # noqa: E501
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert other.strip() == str([is_held_out(name, 0.5, 3) for name in NAMES[:64]])
 

@@ -7,9 +7,9 @@ from functools import cache
 import pytest
 from hypothesis import given, settings
 
-from musician.data.tokenizer import adds_bos, byte_tokenizer, load_tokenizer, smallest_dtype, tokenizer_hash
-from musician.errors import UserError
-from musician.music.corpus import iter_tunes
+from musician.data.rendering.tokenizer import adds_bos, byte_tokenizer, load_tokenizer, smallest_dtype, tokenizer_hash
+from musician.data.sources.corpus import iter_tunes
+from musician.runtime.errors import UserError
 
 from .oracles import contents
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from musician.data.tokenizer import byte_tokenizer
+from musician.data.rendering.tokenizer import byte_tokenizer
 
 torch.set_num_threads(1)
 

@@ -6,8 +6,6 @@ import os
 import pytest
 import torch
 
-from musician.atomic import point
-from musician.errors import UserError
 from musician.model.checkpoint import (
     describe,
     newest_run,
@@ -15,6 +13,8 @@ from musician.model.checkpoint import (
     resolve_checkpoint,
     save_weights,
 )
+from musician.runtime.atomic import point
+from musician.runtime.errors import UserError
 
 from .toys import tiny_llama, token_ids
 

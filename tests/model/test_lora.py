@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from musician.errors import UserError
 from musician.model.checkpoint import save_weights
 from musician.model.lora import attach_lora, count_parameters, trainable_parameters
 from musician.model.merge import attach_adapter
+from musician.runtime.errors import UserError
 
 from .toys import lora, tiny_llama, token_ids, train_a_little
 

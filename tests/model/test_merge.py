@@ -9,9 +9,9 @@ import torch
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from musician.errors import UserError
 from musician.model import merge as module
 from musician.model.merge import attach_adapter, default_tolerance, merge
+from musician.runtime.errors import UserError
 
 from .toys import lora, tiny_llama, token_ids, train_a_little
 

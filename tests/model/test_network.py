@@ -7,9 +7,9 @@ import torch
 from peft import get_peft_model
 from transformers import LlamaForCausalLM
 
-from musician.errors import UserError
 from musician.model.loss import summed_nll
 from musician.model.network import check_vocabulary, hidden_states, load_network, output_head, random_llama
+from musician.runtime.errors import UserError
 
 from .toys import lora, tiny_llama, token_ids
 

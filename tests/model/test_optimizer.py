@@ -6,8 +6,8 @@ from peft import get_peft_model
 from peft.optimizers import create_loraplus_optimizer
 from torch import nn
 
-from musician.errors import UserError
 from musician.model.optimizer import adamw, parameter_groups
+from musician.runtime.errors import UserError
 
 from .toys import lora, tiny_llama
 

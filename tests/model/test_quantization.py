@@ -4,13 +4,13 @@ import sys
 
 import pytest
 import torch
-from doors import assert_ran, call
+from commands import assert_ran, call
 
-from musician.errors import UserError
-from musician.inference.sampling import Sampling
-from musician.inference.stream import tokens
+from musician.generation.sampling import Sampling
+from musician.generation.stream import tokens
 from musician.model.network import random_llama
 from musician.model.quantization import KINDS, quantize
+from musician.runtime.errors import UserError
 
 
 def size(network):
@@ -32,7 +32,7 @@ def test_rounded_weights_are_small_and_write_much_the_same(kind, share):
     assert len(list(tokens(rounded, [70, 71, 72], sampling, -1))) == 12
 
 
-def test_the_door_writes_with_rounded_weights(tmp_path, byte_tokenizer):
+def test_the_command_writes_with_rounded_weights(tmp_path, byte_tokenizer):
     pytest.importorskip("bitsandbytes")
     random_llama(259).save_pretrained(tmp_path / "model")
     byte_tokenizer.save_pretrained(tmp_path / "model")

@@ -8,14 +8,14 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from musician.atomic import point
-from musician.data.canary import canaries
-from musician.data.render import Renderer
-from musician.errors import UserError
+from musician.data.rendering.canary import canaries
+from musician.data.rendering.render import Renderer
+from musician.lm.restore import restore
+from musician.lm.source import find_model
 from musician.model.checkpoint import DESCRIPTION, describe, save_weights
 from musician.model.merge import merge
-from musician.model.source import find_model
-from musician.restore import restore
+from musician.runtime.atomic import point
+from musician.runtime.errors import UserError
 
 from .toys import lora, tiny_llama, token_ids, train_a_little
 
@@ -29,7 +29,7 @@ def logits(network):
 
 @pytest.fixture
 def run(tmp_path, tokenizer):
-    """A run directory as the door leaves it, with its base, its adapter folder, its merged model and its logits."""
+    """A run directory as the command leaves it, with its base, its adapter folder, its merged model and its logits."""
     base = tiny_llama(vocab_size=300)
     base.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
@@ -39,7 +39,7 @@ def run(tmp_path, tokenizer):
     renderer = Renderer(tokenizer, "human_assistant")
     nodes = {
         "network": {"_target_": "musician.model.network.load_network", "name_or_path": str(tmp_path / "base")},
-        "renderer": {"_target_": "musician.data.render.Renderer", "template": "human_assistant"},
+        "renderer": {"_target_": "musician.data.rendering.render.Renderer", "template": "human_assistant"},
     }
     facts = {"base_model": str(tmp_path / "base"), "model": nodes, "canaries": canaries(renderer), "step": 4}
     checkpoint = tmp_path / "run" / "checkpoints" / "step-000004"

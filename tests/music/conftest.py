@@ -1,6 +1,6 @@
 import pytest
 
-from musician.music.corpus import iter_tunes
+from musician.data.sources.corpus import iter_tunes
 
 REEL = """X:7
 T:The Test Reel % a comment

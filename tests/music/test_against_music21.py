@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from musician.music.abc import parse_tune
-from musician.music.corpus import COLLECTIONS, CorpusTune, iter_tunes
+from musician.data.sources.corpus import COLLECTIONS, CorpusTune, iter_tunes
+from musician.music.abc.reader import parse_tune
 
 TUNES = 520
 Events = list[tuple[frozenset[int], Fraction]]

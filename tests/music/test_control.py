@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musician.music.abc import parse_tune
-from musician.music.likeness import edit_distance, longest_common_subsequence
-from musician.music.tasks.control import MEASURES, measure_control
+from musician.music.abc.reader import parse_tune
+from musician.music.analysis.control import MEASURES, measure_control
+from musician.music.analysis.likeness import edit_distance, longest_common_subsequence
+from musician.music.edit.transpose import transpose
 from musician.music.tasks.rules import make_tasks
 from musician.music.tasks.task import Task
-from musician.music.transpose import transpose
 
 words = st.text("abc", max_size=7)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from musician.errors import UserError
-from musician.music.corpus import COLLECTIONS, default_collections, iter_tunes
+from musician.data.sources.corpus import COLLECTIONS, default_collections, iter_tunes
+from musician.runtime.errors import UserError
 
 
 def test_the_default_collections_hold_4433_tunes() -> None:
@@ -53,12 +53,10 @@ def test_errors_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(UserError, match="no such directory"):
         list(iter_tunes(root=tmp_path / "none"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'musician\[quickstart\]'"):
+    with pytest.raises(UserError, match=r"pip install 'musician\[demo\]'"):
         list(iter_tunes())
 
 
 def test_music21_is_never_imported() -> None:
-    code = (
-        "import sys; from musician.music.corpus import iter_tunes as i; next(i()); assert 'music21' not in sys.modules"
-    )
+    code = "import sys; from musician.data.sources.corpus import iter_tunes as i; next(i()); assert 'music21' not in sys.modules"  # noqa: E501
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from musician.data.instructions import row, theory_tasks
-from musician.music.abc import parse_tune
+from musician.data.sources.instructions import row, theory_tasks
+from musician.music.abc.reader import parse_tune
 from musician.music.tasks.checks import check, check_conversation
 from musician.music.tasks.conversation import make_conversation
 from musician.music.tasks.rules import RULES, make_tasks

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musician.music.abc import parse_tune
-from musician.music.extract import count_notes, extract_music, extract_tunes, is_music
+from musician.music.abc.extract import count_notes, extract_music, extract_tunes, is_music
+from musician.music.abc.reader import parse_tune
 
 PROSE = [
     "",

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musician.music.abc import parse_tune
-from musician.music.corpus import iter_tunes
-from musician.music.family import families, fingerprint
+from musician.data.sources.corpus import iter_tunes
+from musician.music.abc.reader import parse_tune
+from musician.music.analysis.family import families, fingerprint
 
 SHARP_NAMES = ["C", "^C", "D", "^D", "E", "F", "^F", "G", "^G", "A", "^A", "B"]
 EVENTS = st.lists(st.tuples(st.integers(50, 80), st.sampled_from([1, 2, 3, 4, 6])), min_size=2, max_size=60)

@@ -9,10 +9,10 @@ from abc_readers import abc2midi_complaints, music21_notes, written_bars
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musician.errors import UserError
-from musician.music.abc import parse_tune
-from musician.music.check import check_bars
+from musician.music.abc.reader import parse_tune
+from musician.music.analysis.check import check_bars
 from musician.music.grammar import TIE, TuneGrammar, Wishes
+from musician.runtime.errors import UserError
 
 ALPHABET = sorted(set(string.printable) - set("\r\t\v\f"))
 HEADER = "X:1\nM:4/4\nL:1/8\nK:G\n"

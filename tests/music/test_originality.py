@@ -4,11 +4,11 @@ from fractions import Fraction
 
 import pytest
 
-from musician.music.abc import parse_tune
-from musician.music.family import melody
-from musician.music.originality import SEED, MelodyIndex
-from musician.music.rewrite import set_unit
-from musician.music.transpose import transpose
+from musician.music.abc.reader import parse_tune
+from musician.music.analysis.family import melody
+from musician.music.analysis.originality import SEED, MelodyIndex
+from musician.music.edit.rewrite import set_unit
+from musician.music.edit.transpose import transpose
 
 
 def longest_common_run(one, other):

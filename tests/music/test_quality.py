@@ -2,9 +2,9 @@ import shutil
 
 import pytest
 
-from musician.music.abc import parse_tune
-from musician.music.abc2midi import Abc2midi
-from musician.music.quality import first_tune, measure_format, measure_tune
+from musician.music.abc.reader import parse_tune
+from musician.music.analysis.measures import first_tune, measure_format, measure_tune
+from musician.music.sound.abc2midi import Abc2midi
 
 HEADER = "X:1\nM:4/4\nL:1/8\nK:G\n"
 

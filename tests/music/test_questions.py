@@ -4,8 +4,8 @@ from fractions import Fraction
 
 import pytest
 
-from musician.errors import UserError
-from musician.music.questions import TOPICS, TuneQuestion, make_questions
+from musician.music.tasks.questions import TOPICS, TuneQuestion, make_questions
+from musician.runtime.errors import UserError
 
 SHARPS = {
     "C": 0,

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from musician.errors import UserError
-from musician.music.abc import Tune, parse_tune
-from musician.music.corpus import COLLECTIONS, iter_tunes
-from musician.music.meter import Meter
-from musician.music.rewrite import STRIPPED, canonical, same_music, set_meter, set_unit, strip
-from musician.music.transpose import transpose, transpose_by
+from musician.data.sources.corpus import COLLECTIONS, iter_tunes
+from musician.music.abc.meter import Meter
+from musician.music.abc.reader import Tune, parse_tune
+from musician.music.edit.rewrite import STRIPPED, canonical, same_music, set_meter, set_unit, strip
+from musician.music.edit.transpose import transpose, transpose_by
+from musician.runtime.errors import UserError
 
 TONICS = ["C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"]
 

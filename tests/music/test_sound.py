@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from abc_readers import abc2midi, abc2midi_notes, heard
 
-from musician.errors import UserError
-from musician.music.abc import parse_tune
-from musician.music.corpus import COLLECTIONS, iter_tunes
-from musician.music.sound import to_midi, to_musicxml
+from musician.data.sources.corpus import COLLECTIONS, iter_tunes
+from musician.music.abc.reader import parse_tune
+from musician.music.sound.sounding import to_midi, to_musicxml
+from musician.runtime.errors import UserError
 
 pytest.importorskip("mido")
 

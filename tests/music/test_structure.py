@@ -4,10 +4,10 @@ from fractions import Fraction
 
 import pytest
 
-from musician.music.abc import Tune, parse_tune
-from musician.music.check import check_bars, check_header
-from musician.music.form import form_letters, form_term, motif, section_bars, similarity
-from musician.music.repeats import MOST_BARS, playing_order
+from musician.music.abc.reader import Tune, parse_tune
+from musician.music.abc.repeats import MOST_BARS, playing_order
+from musician.music.analysis.check import check_bars, check_header
+from musician.music.analysis.form import form_letters, form_term, motif, section_bars, similarity
 
 
 def tune(body: str, fields: str = "M:4/4\nL:1/4\n") -> Tune:

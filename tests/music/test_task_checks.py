@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from musician.music.abc import parse_tune
-from musician.music.corpus import iter_tunes
+from musician.data.sources.corpus import iter_tunes
+from musician.music.abc.reader import parse_tune
 from musician.music.tasks.checks import CHECKS, check, check_conversation
 from musician.music.tasks.conversation import make_conversation
 from musician.music.tasks.rules import RULES, make_tasks

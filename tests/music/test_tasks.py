@@ -3,10 +3,10 @@ from fractions import Fraction
 
 import pytest
 
-from musician.music.abc import parse_tune
-from musician.music.key import parse_key
+from musician.music.abc.key import parse_key
+from musician.music.abc.reader import parse_tune
+from musician.music.analysis.sounding_form import sections
 from musician.music.tasks.rules import RULES, make_tasks
-from musician.music.tasks.sounding_form import sections
 from musician.music.tasks.task import Task
 
 

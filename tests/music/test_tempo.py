@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from abc_readers import abc2midi
 
-from musician.errors import UserError
-from musician.music.abc import parse_tune
-from musician.music.repeats import playing_order
-from musician.music.sound import to_midi
-from musician.music.tempo import clock, quarters_a_minute
+from musician.music.abc.reader import parse_tune
+from musician.music.abc.repeats import playing_order
+from musician.music.abc.tempo import clock, quarters_a_minute
+from musician.music.sound.sounding import to_midi
+from musician.runtime.errors import UserError
 
 mido = pytest.importorskip("mido")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from musician.errors import UserError
 from musician.music.theory.items import TOPICS, TUNE_TOPICS, make_items
+from musician.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -11,19 +11,19 @@ from abc_readers import abc2midi_complaints, abc2midi_notes, music21_heard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musician.errors import UserError
-from musician.music.abc import parse_tune
-from musician.music.beats import ScoreNote, quantise
-from musician.music.check import check_bars
-from musician.music.corpus import COLLECTIONS, iter_tunes
-from musician.music.induction import Bars, find_bars, find_key
-from musician.music.key import named_key
-from musician.music.meter import Meter
-from musician.music.notate import notate, spelled
-from musician.music.performance import read_midi
-from musician.music.repeats import playing_order
-from musician.music.sound import sounding, to_midi
-from musician.music.transcribe import transcribe
+from musician.data.sources.corpus import COLLECTIONS, iter_tunes
+from musician.music.abc.key import named_key
+from musician.music.abc.meter import Meter
+from musician.music.abc.reader import parse_tune
+from musician.music.abc.repeats import playing_order
+from musician.music.analysis.check import check_bars
+from musician.music.convert.beats import ScoreNote, quantise
+from musician.music.convert.induction import Bars, find_bars, find_key
+from musician.music.convert.notate import notate, spelled
+from musician.music.convert.performance import read_midi
+from musician.music.convert.transcribe import transcribe
+from musician.music.sound.sounding import sounding, to_midi
+from musician.runtime.errors import UserError
 
 mido = pytest.importorskip("mido")
 from played import humanise  # noqa: E402

@@ -1,4 +1,4 @@
-"""Tests of training: a prepared data set and a door that really trains."""
+"""Tests of training: a prepared data set and a command that really trains."""
 
 import os
 

@@ -8,8 +8,8 @@ import pytorch_lightning as lightning
 import torch
 from deepspeed.accelerator import get_accelerator
 
-from musician.errors import UserError
-from musician.training.metrics import StepMetrics
+from musician.runtime.errors import UserError
+from musician.training.callbacks.metrics import StepMetrics
 from musician.training.module import PretrainModule
 from musician.training.strategy import ZeroStrategy
 from training.toys import ADAMW, COSINE, QUIET, Remember, data, llama

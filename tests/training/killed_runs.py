@@ -1,7 +1,7 @@
 """Kills training with SIGKILL at random moments until it has ended, again and again; started by test_killed_runs.py.
 
 A process of `musician.train` spends some ten CPU-seconds on imports. This one imports everything once and forks a child
-for each start, which runs the door as `python -m musician.train` would; with two ranks it forks both, and gives them
+for each start, which runs the command as `python -m musician.train` would; with two ranks it forks both, and gives them
 the variables that a launcher gives. It computes nothing itself: a fork after a backward pass would break autograd.
 """
 

@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from musician.errors import UserError
 from musician.model.network import gathered
-from musician.training.nonfinite import NonFinite
+from musician.runtime.errors import UserError
+from musician.training.callbacks.nonfinite import NonFinite
 from musician.training.strategy import ZeroStrategy
 from training.forked import import_deepspeed, run_ranks
 from training.test_nonfinite import LAYER, Poison

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from musician.errors import UserError
 from musician.model.merge import attach_adapter
 from musician.model.schedule import Constant
-from musician.training import checkpoints as module
-from musician.training.checkpoints import Checkpoints
+from musician.runtime.errors import UserError
+from musician.training.callbacks import checkpoints as module
+from musician.training.callbacks.checkpoints import Checkpoints
 
 from .toys import Interrupted, StopAt, adapted, fit, llama
 

@@ -4,9 +4,9 @@ import csv
 
 import pytest
 import torch
-from doors import assert_ran, call
+from commands import assert_ran, call
 
-from musician.training.csv_log import CSVLog
+from musician.training.loggers.csv_log import CSVLog
 
 
 def lines(folder):

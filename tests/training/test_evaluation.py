@@ -9,11 +9,11 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import WandbLogger
 
-from musician.benchmarks.held_out_tunes import HeldOutTunes
-from musician.benchmarks.question import LETTERS, Question, Subset
-from musician.errors import UserError
-from musician.training.evaluation import Evaluations
-from musician.training.summary import summarise
+from musician.benchmarks.multiple_choice.question import LETTERS, Question, Subset
+from musician.benchmarks.tunes.held_out_tunes import HeldOutTunes
+from musician.runtime.errors import UserError
+from musician.training.callbacks.evaluation import Evaluations
+from musician.training.runs.summary import summarise
 
 from .toys import adapted, data, fit
 

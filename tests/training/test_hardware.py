@@ -4,13 +4,13 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from doors import composed, options
+from commands import composed, options
 from hydra.utils import instantiate
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from musician.errors import UserError
-from musician.hardware import Hardware, restrict_attention
+from musician.runtime.errors import UserError
+from musician.runtime.hardware import Hardware, restrict_attention
 
 from .toys import data
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from musician.training.metrics import StepMetrics
-from musician.training.progress import StepProgress
+from musician.training.callbacks.metrics import StepMetrics
+from musician.training.callbacks.progress import StepProgress
 
 from .toys import data, fit
 

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 from musician.data.batches import GlobalBatches, Share, row_order
-from musician.errors import UserError
 from musician.model.schedule import Constant, LogWarmupLinear, WarmupCosine
+from musician.runtime.errors import UserError
 from musician.training.module import CausalLMModule, PretrainModule, SFTModule
 
 from .toys import adapted, data, fit, llama

@@ -6,8 +6,8 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from musician.errors import UserError
-from musician.training.nonfinite import NonFinite
+from musician.runtime.errors import UserError
+from musician.training.callbacks.nonfinite import NonFinite
 
 from .test_strategy import found_by
 from .toys import adapted, fit

@@ -8,8 +8,8 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from musician.training import preemption
-from musician.training.preemption import REQUEUE, Preemption
+from musician.training.callbacks import preemption
+from musician.training.callbacks.preemption import REQUEUE, Preemption
 
 from .toys import Interrupted, adapted, fit
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.profiler import profile, record_function
 
-from musician.training.profile import LORA, StepProfile, mark_ranges, seconds_by_kind
+from musician.training.callbacks.profile import LORA, StepProfile, mark_ranges, seconds_by_kind
 
 from .toys import adapted, fit
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
-from musician.errors import UserError
-from musician.training.evaluation import Evaluations
-from musician.training.pruning import FILE, MedianPruning, median_at
-from musician.training.summary import read_summary, summarise
+from musician.runtime.errors import UserError
+from musician.training.callbacks.evaluation import Evaluations
+from musician.training.callbacks.pruning import FILE, MedianPruning, median_at
+from musician.training.runs.summary import read_summary, summarise
 
 from .test_evaluation import Quiz
 from .toys import data, fit, write_tunes

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from musician.errors import UserError
-from musician.training.record import RunDirectory, git_state, versions
+from musician.runtime.errors import UserError
+from musician.training.runs.record import RunDirectory, git_state, versions
 
 HOLD = """
 import sys
-from musician.training.record import RunDirectory
+from musician.training.runs.record import RunDirectory
 directory = RunDirectory(sys.argv[1])
 print("held", flush=True)
 sys.stdin.readline()

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from musician.training.report import Report, check_tune, read_log, series
+from musician.training.runs.report import Report, check_tune, read_log, series
 
 TUNE = "X:1\nM:4/4\nL:1/4\nK:G\nGABc|d2 z2|G3|"
 

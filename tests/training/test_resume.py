@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from doors import TINY, assert_ran, assert_refused, call, tunes, write_jsonl
+from commands import TINY, assert_ran, assert_refused, call, tunes, write_jsonl
 
-from musician.errors import UserError
-from musician.training.resume import changed_science, check_unchanged
+from musician.runtime.errors import UserError
+from musician.training.runs.resume import changed_science, check_unchanged
 
 
 @pytest.fixture(scope="module")

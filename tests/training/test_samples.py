@@ -6,10 +6,10 @@ from functools import partial
 import pytest
 import torch
 
-from musician.errors import UserError
-from musician.inference.sampling import Sampling
+from musician.generation.sampling import Sampling
+from musician.runtime.errors import UserError
 from musician.train import answer
-from musician.training.samples import Samples
+from musician.training.callbacks.samples import Samples
 
 from .test_evaluation import Tables
 from .toys import data, fit, write_tunes

@@ -2,7 +2,7 @@
 
 import pytest
 
-from musician.errors import UserError
+from musician.runtime.errors import UserError
 from musician.training.slurm import check_tasks, without_tasks
 
 #: As slurm 22.05 sets them in a task of `srun --ntasks-per-node=2`, and in the batch script around it.

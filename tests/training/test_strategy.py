@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musician.errors import UserError
+from musician.runtime.errors import UserError
 from musician.training.strategy import ZeroStrategy
 
 

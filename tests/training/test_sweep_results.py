@@ -6,11 +6,11 @@ import random
 import statistics
 
 import pytest
-from doors import assert_ran, assert_refused, call
+from commands import assert_ran, assert_refused, call
 
 from musician.benchmarks.records import Record, write_records
-from musician.benchmarks.statistics import holm
-from musician.training.validation import ValidationRows
+from musician.benchmarks.statistics.accuracy import holm
+from musician.training.callbacks.validation import ValidationRows
 
 
 def test_holm_as_worked_by_hand():
@@ -42,7 +42,7 @@ def record(index, correct):
 
 
 def summarize(tmp_path):
-    return call("summarize_sweep", "directory=sweep", cwd=tmp_path)
+    return call("sweep", "directory=sweep", cwd=tmp_path)
 
 
 def test_table_tests_and_unfinished_jobs(tmp_path):

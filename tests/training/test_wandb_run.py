@@ -7,12 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from doors import ROOT, assert_ran, assert_refused, call
+from commands import ROOT, assert_ran, assert_refused, call
 
-from musician.errors import UserError
-from musician.page.render import wave_file
-from musician.training.dashboard import log_adapter, log_table
-from musician.training.wandb_run import FILE, WandbRun
+from musician.music.sound.render import wave_file
+from musician.runtime.errors import UserError
+from musician.training.loggers.dashboard import log_adapter, log_table
+from musician.training.loggers.wandb_run import FILE, WandbRun
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""ZeRO on two CPU processes, by the door itself: the figures and weights of one process, at every stage."""
+"""ZeRO on two CPU processes, by the command itself: the figures and weights of one process, at every stage."""
 
 import json
 

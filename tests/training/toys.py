@@ -18,15 +18,15 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from musician.data.render import Renderer
-from musician.data.sources import RowSource
-from musician.data.tokenizer import byte_tokenizer
+from musician.data.rendering.render import Renderer
+from musician.data.rendering.tokenizer import byte_tokenizer
+from musician.data.sources.source import RowSource
 from musician.model.optimizer import adamw
 from musician.model.passes import SummedNLL
 from musician.model.schedule import WarmupCosine
-from musician.training.checkpoints import Checkpoints
+from musician.training.callbacks.checkpoints import Checkpoints
+from musician.training.callbacks.metrics import StepMetrics
 from musician.training.datamodule import TokenDataModule
-from musician.training.metrics import StepMetrics
 from musician.training.module import PretrainModule
 
 REPOSITORY = Path(__file__).parents[2]
@@ -162,7 +162,7 @@ def fit(
     tokens_per_pass=None,
     **trainer_options,
 ):
-    """Train the toy as the door does; checkpoints go to `folder` where there is one."""
+    """Train the toy as the command does; checkpoints go to `folder` where there is one."""
     torch.manual_seed(seed)
     datamodule, log = data(tunes, micro, batch, rows), Remember()
     network = adapted() if network is None else network

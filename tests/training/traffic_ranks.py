@@ -143,7 +143,7 @@ def train(kind, ranks, tunes):
 
     from musician.model.optimizer import adamw
     from musician.model.schedule import Constant
-    from musician.training.metrics import StepMetrics
+    from musician.training.callbacks.metrics import StepMetrics
     from musician.training.module import PretrainModule
     from musician.training.strategy import ZeroStrategy
     from training.toys import data

@@ -9,7 +9,7 @@ import pytorch_lightning as lightning
 import torch
 
 from musician.model.schedule import Constant
-from musician.training.metrics import StepMetrics
+from musician.training.callbacks.metrics import StepMetrics
 from musician.training.module import PretrainModule
 from musician.training.strategy import ZeroStrategy
 from training.test_module import documents_of_step, mean_nll

@@ -7,10 +7,10 @@ finished in the bar, and a bar line unless the bars and sections that are wished
 from __future__ import annotations
 
 from musician.music.grammar import bar, form
+from musician.music.grammar.constraints import Wishes
 from musician.music.grammar.header import Header
 from musician.music.grammar.state import Mode, State
 from musician.music.grammar.vocabulary import TIE
-from musician.music.grammar.wishes import Wishes
 
 _HEADER = (Mode.FIELD, Mode.COLON, Mode.VALUE)
 _WITHIN = {

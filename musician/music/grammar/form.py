@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from musician.music.grammar.constraints import Wishes
 from musician.music.grammar.state import Mode, State
 from musician.music.grammar.vocabulary import ACCIDENTALS
-from musician.music.grammar.wishes import Wishes
 
 BARS_A_LINE = 8
 """Most bars on a line of a tune of two voices."""

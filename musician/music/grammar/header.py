@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from musician.music.grammar.constraints import Wishes
 from musician.music.grammar.state import Mode, State
 from musician.music.grammar.vocabulary import (
     KEYS,
@@ -17,7 +18,6 @@ from musician.music.grammar.vocabulary import (
     UNITS,
     odd_time,
 )
-from musician.music.grammar.wishes import Wishes
 from musician.music.grammar.words import plain_words
 
 _ORDER = "X" + TEXT_FIELDS + "MLQK"

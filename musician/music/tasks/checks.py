@@ -9,13 +9,13 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
-from musician.music.abc import Bar, Note, Tune, parse_tune
-from musician.music.check import check_bars
-from musician.music.form import form_letters, form_term, section_bars, similarity
-from musician.music.key import Key
-from musician.music.rewrite import same_music, strip
+from musician.music.abc.key import Key
+from musician.music.abc.reader import Bar, Note, Tune, parse_tune
+from musician.music.analysis.check import check_bars
+from musician.music.analysis.form import form_letters, form_term, section_bars, similarity
+from musician.music.analysis.sounding_form import sections
+from musician.music.edit.rewrite import same_music, strip
 from musician.music.tasks.question_checks import chosen_letter, meter_offered, open_answer
-from musician.music.tasks.sounding_form import sections
 from musician.music.tasks.task import Task
 from musician.music.tasks.writing import chord_symbols
 from musician.music.theory.pitch import named_pitch

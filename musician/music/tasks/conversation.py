@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-from musician.errors import UserError
-from musician.music.abc import Tune, parse_tune
-from musician.music.form import form_letters, form_term
+from musician.music.abc.reader import Tune, parse_tune
+from musician.music.analysis.form import form_letters, form_term
 from musician.music.tasks import editing, reading, wordings, writing
 from musician.music.tasks.task import Rule, Task
+from musician.runtime.errors import UserError
 
 
 def make_conversation(tune_text: str, seed: int, turns: int = 4) -> list[Task]:

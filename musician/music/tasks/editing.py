@@ -6,16 +6,16 @@ import random
 import re
 from fractions import Fraction
 
-from musician.errors import UserError
-from musician.music.abc import Bar, Tune, parse_tune
-from musician.music.check import check_bars
-from musician.music.edit import Edit, apply
-from musician.music.rewrite import set_unit, strip
+from musician.music.abc.reader import Bar, Tune, parse_tune
+from musician.music.analysis.check import check_bars
+from musician.music.edit.rewrite import set_unit, strip
+from musician.music.edit.spans import Edit, apply
+from musician.music.edit.transpose import transpose
 from musician.music.tasks import wordings
 from musician.music.tasks.writing import chord_symbols
 from musician.music.tasks.written import tidy
 from musician.music.theory.chord import chord_of
-from musician.music.transpose import transpose
+from musician.runtime.errors import UserError
 
 TONICS = ("C", "D", "Eb", "E", "F", "G", "Ab", "A", "Bb")
 UNITS = (Fraction(1, 4), Fraction(1, 8), Fraction(1, 16))

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from musician.music.abc import Tune, parse_tune
-from musician.music.interval import Interval
-from musician.music.questions import NOTE_VALUES
+from musician.music.abc.reader import Tune, parse_tune
+from musician.music.analysis.interval import Interval
+from musician.music.tasks.questions import NOTE_VALUES
 from musician.music.tasks.task import Task
 
 #: Says whether an answer is right for the bars shown; the match is that of the question.

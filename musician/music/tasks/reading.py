@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-from musician.music.abc import Note, Tune
-from musician.music.form import form_letters, form_term, motif_notes, section_bars
-from musician.music.questions import TOPICS, TuneQuestion, draft_question, pose
+from musician.music.abc.reader import Note, Tune
+from musician.music.analysis.form import form_letters, form_term, motif_notes, section_bars
+from musician.music.analysis.sounding_form import sections
 from musician.music.tasks import wordings
-from musician.music.tasks.sounding_form import sections
+from musician.music.tasks.questions import TOPICS, TuneQuestion, draft_question, pose
 from musician.music.tasks.task import Rule
 from musician.music.tasks.written import tidy, written_notes
 
@@ -28,7 +28,7 @@ def key_of_tune(tune: Tune, rng: random.Random) -> tuple[str, str] | None:
 
 
 def open_question(topic: str, choices: tuple[str, ...]) -> Rule:
-    """Return the rule that asks a question of `musician.music.questions` without options."""
+    """Return the rule that asks a question of `musician.music.tasks.questions` without options."""
 
     def rule(tune: Tune, rng: random.Random) -> tuple[str, str] | None:
         draft = draft_question(topic, tune, rng)

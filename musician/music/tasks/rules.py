@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from musician.music.abc import parse_tune
+from musician.music.abc.reader import parse_tune
 from musician.music.tasks import editing, reading, wordings, writing
 from musician.music.tasks.task import Rule, Task
 

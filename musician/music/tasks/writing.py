@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import re
 
-from musician.music.abc import Tune, parse_tune
-from musician.music.form import form_letters, form_term, motif_notes, section_bars
+from musician.music.abc.reader import Tune, parse_tune
+from musician.music.analysis.form import form_letters, form_term, motif_notes, section_bars
+from musician.music.analysis.sounding_form import sections
 from musician.music.tasks import wordings
-from musician.music.tasks.sounding_form import sections
 from musician.music.tasks.written import frame, header, tidy, written, written_notes
 
 _FEWEST_BARS = 4

@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from musician.music.interval import Interval
-from musician.music.key import Key
+from musician.music.abc.key import Key
+from musician.music.analysis.interval import Interval
 from musician.music.theory.draws import drawn
 from musician.music.theory.pitch import Pitch, common_names
 from musician.music.theory.scale import key_scale

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from musician.errors import UserError
-from musician.music.abc import Tune, parse_tune
-from musician.music.questions import Draft
+from musician.music.abc.reader import Tune, parse_tune
+from musician.music.tasks.questions import Draft
 from musician.music.theory.draws import some
 from musician.music.theory.topics import chords, harmony, intervals, keys, meters, reading, scales, tunes, values
+from musician.runtime.errors import UserError
 
 TOPICS: dict[str, Callable[[random.Random, int], Draft]] = {
     **intervals.TOPICS,

@@ -4,8 +4,8 @@ import random
 from collections.abc import Sequence
 from fractions import Fraction
 
-from musician.music.key import Key
-from musician.music.meter import Meter
+from musician.music.abc.key import Key
+from musician.music.abc.meter import Meter
 from musician.music.theory.draws import split_time
 from musician.music.theory.pitch import ACCIDENTALS, LETTERS, Pitch
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from musician.music.body import SEMITONES
-from musician.music.interval import Interval
-from musician.music.key import SHARP_ORDER
+from musician.music.abc.body import SEMITONES
+from musician.music.abc.key import SHARP_ORDER
+from musician.music.analysis.interval import Interval
 
 LETTERS = "CDEFGAB"
 ACCIDENTALS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}

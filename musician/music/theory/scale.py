@@ -2,8 +2,8 @@
 
 import random
 
-from musician.music.interval import Interval
-from musician.music.key import Key, named_key
+from musician.music.abc.key import Key, named_key
+from musician.music.analysis.interval import Interval
 from musician.music.theory.pitch import Pitch, common_names, named_pitch
 
 SCALES: dict[str, tuple[str, dict[int, int]]] = {

@@ -3,9 +3,9 @@
 import random
 from fractions import Fraction
 
-from musician.music.interval import COMMON, NUMBERS, Interval, neighbours
-from musician.music.key import Key
-from musician.music.questions import Draft
+from musician.music.abc.key import Key
+from musician.music.analysis.interval import COMMON, NUMBERS, Interval, neighbours
+from musician.music.tasks.questions import Draft
 from musician.music.theory.chord import spellable
 from musician.music.theory.draws import ORDINALS, drawn, numbers_around, some
 from musician.music.theory.notation import EIGHTH, melody, sheet, write_pitches

@@ -2,8 +2,8 @@
 
 import random
 
-from musician.music.key import SHARP_ORDER, Key, named_key
-from musician.music.questions import Draft, signature_in_words
+from musician.music.abc.key import SHARP_ORDER, Key, named_key
+from musician.music.tasks.questions import Draft, signature_in_words
 from musician.music.theory.draws import drawn, some
 from musician.music.theory.notation import excerpt
 from musician.music.theory.scale import MOST_ACCIDENTALS, key_scale, keys, random_key

@@ -2,8 +2,8 @@
 
 import random
 
-from musician.music.meter import Meter, parse_meter
-from musician.music.questions import METERS, NOTE_VALUES, Draft
+from musician.music.abc.meter import Meter, parse_meter
+from musician.music.tasks.questions import METERS, NOTE_VALUES, Draft
 from musician.music.theory.draws import some, split_time
 from musician.music.theory.notation import UNITS, VALUES, length, melody, random_bars, sheet, write_bar
 from musician.music.theory.scale import random_key

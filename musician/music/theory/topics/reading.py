@@ -4,10 +4,10 @@ import random
 from fractions import Fraction
 from itertools import product
 
-from musician.music.extract import count_notes as count_sounding
-from musician.music.key import Key
-from musician.music.meter import Meter
-from musician.music.questions import Draft
+from musician.music.abc.extract import count_notes as count_sounding
+from musician.music.abc.key import Key
+from musician.music.abc.meter import Meter
+from musician.music.tasks.questions import Draft
 from musician.music.theory.draws import ORDINALS, numbers_around
 from musician.music.theory.notation import UNITS, VALUES, Event, melody, random_bars, sheet, write_bar, write_pitches
 from musician.music.theory.pitch import ACCIDENTALS, Pitch

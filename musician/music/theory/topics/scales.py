@@ -3,8 +3,8 @@
 import random
 from collections.abc import Sequence
 
-from musician.music.key import Key
-from musician.music.questions import Draft
+from musician.music.abc.key import Key
+from musician.music.tasks.questions import Draft
 from musician.music.theory.draws import some
 from musician.music.theory.notation import UNITS, excerpt, sheet, write_pitches
 from musician.music.theory.pitch import LETTERS, Pitch

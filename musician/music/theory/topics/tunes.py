@@ -4,11 +4,11 @@ import random
 import re
 from collections.abc import Sequence
 
-from musician.music import excerpt
-from musician.music.abc import Tune
-from musician.music.body import NOTE_PARTS, Bar
-from musician.music.key import Key
-from musician.music.questions import Draft
+from musician.music.abc.body import NOTE_PARTS, Bar
+from musician.music.abc.key import Key
+from musician.music.abc.reader import Tune
+from musician.music.edit import excerpt
+from musician.music.tasks.questions import Draft
 from musician.music.theory.pitch import ACCIDENTALS
 from musician.music.theory.scale import keys
 

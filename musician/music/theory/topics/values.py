@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from math import gcd
 
-from musician.music.questions import Draft
+from musician.music.tasks.questions import Draft
 from musician.music.theory.draws import ORDINALS, drawn, numbers_around, some
 from musician.music.theory.notation import UNITS, length, melody, sheet, write_bar
 from musician.music.theory.scale import random_key

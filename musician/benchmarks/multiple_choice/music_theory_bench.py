@@ -1,0 +1,193 @@
+"""MusicTheoryBench: college-level music theory, 269 knowledge and 98 reasoning questions (arXiv 2402.16153)."""
+
+import logging
+import random
+from collections.abc import Iterable, Sequence
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+from musician.benchmarks.hub import advice, hub_folder, read_rows, split_files
+from musician.benchmarks.multiple_choice.prompts import checked_style, music_theory_hint, prompt_text
+from musician.benchmarks.multiple_choice.question import (
+    LETTERS,
+    OPENCOMPASS,
+    STORED_ORDER,
+    Order,
+    Question,
+    Subset,
+    check_shots,
+    select_rows,
+    shots_name,
+    variant_name,
+)
+from musician.runtime.errors import UserError, nearest
+
+logger = logging.getLogger(__name__)
+
+SUBJECTS = ("knowledge", "reasoning")
+UNLABELLED = "unlabelled"
+ORDERS: tuple[Order, ...] = tuple(permutations(STORED_ORDER))  # type: ignore[arg-type]
+SCORE_BELOW = "Use the example below to answer the question that follows."
+
+
+class MusicTheoryBench:
+    """MusicTheoryBench, as ChatMusician's released evaluation asks it (stored order) or as its paper reports it.
+
+    The paper's number is the mean accuracy over five shuffles of the options, with unknown seeds: `option_shuffles=5`,
+    named `mtb_shuffled`. Each question is then asked five times, so micro accuracy is that mean; the askings of one
+    question share `index` and differ in `repeat`.
+
+    The five development rows are the examples of both subjects, although all of them are knowledge questions: that is
+    the original's choice. They are never among the questions.
+
+    Args:
+        data_dir: folder with `dev*` and `test*` files (Parquet or JSON lines, also under `data/`) in the hub's schema;
+            None reads the hub's copy.
+        hub_id: the data set on the hub.
+        num_fewshot: 0 (named `mtb`) up to the number of development rows (`mtb_5shot`).
+        subjects: some of `knowledge` and `reasoning`; None for all rows, also those whose subject the file leaves empty
+            (they are reported as `unlabelled` and count in `all`).
+        limit: only the first rows of each subject.
+        style: `opencompass` or `lm_eval` (`mtb_lm_eval`); see `musician.benchmarks.multiple_choice.prompts`.
+        chat: ask in the chat format (`mtb_chat`).
+        option_shuffles: ask each question with so many different orders of its options; 0 for the stored order, at most
+            24, which is all of them. The examples keep their stored order.
+        shuffle_seed: chooses the orders. Those of a question depend on this and its row alone.
+
+    Raises:
+        UserError: missing data, an unknown subject or style, more shots than development rows, too many shuffles.
+    """
+
+    version = 1
+
+    def __init__(
+        self,
+        data_dir: str | Path | None = None,
+        hub_id: str = "m-a-p/MusicTheoryBench",
+        num_fewshot: int = 0,
+        subjects: Sequence[str] | None = None,
+        limit: int | None = None,
+        style: str = OPENCOMPASS,
+        chat: bool = False,
+        option_shuffles: int = 0,
+        shuffle_seed: int = 0,
+    ) -> None:
+        check_subjects(subjects)
+        self.style = checked_style(style)
+        self.chat = chat
+        self.name = variant_name(shots_name("mtb", num_fewshot, usual=0), style, bool(option_shuffles), chat)
+        self.num_fewshot = num_fewshot
+        folder = Path(data_dir) if data_dir else hub_folder(hub_id, ["data/dev-*", "data/test-*"])
+        self._examples = load_split(folder, "dev", self.name, hub_id) if num_fewshot else []
+        check_shots(num_fewshot, len(self._examples), f"{folder} has {len(self._examples)} usable dev rows")
+        rows = select_rows(load_split(folder, "test", self.name, hub_id), subjects, limit)
+        self._questions = shuffled(rows, option_shuffles, shuffle_seed) if option_shuffles else rows
+        present = tuple(dict.fromkeys(question.subject for question in self._questions))
+        self.subsets: Sequence[Subset] = (
+            *(Subset(subject, (subject,)) for subject in sorted(present)),
+            Subset("all", present),
+        )
+
+    def questions(self) -> Sequence[Question]:
+        """Return the usable test rows in file order, the askings of one row side by side."""
+        return self._questions
+
+    def prompt(self, question: Question, num_fewshot: int | None = None) -> str:
+        """Return the prompt up to `Answer:`; see `Benchmark.prompt`."""
+        shots = self.num_fewshot if num_fewshot is None else num_fewshot
+        return prompt_text(music_theory_hint(self.style), self._examples[:shots], question, self.style)
+
+
+def shuffled(questions: Iterable[Question], shuffles: int, seed: int) -> list[Question]:
+    """Return each question in `shuffles` different orders of its options, drawn for it alone."""
+    if not 0 < shuffles <= len(ORDERS):
+        raise UserError(f"option_shuffles={shuffles}; four options have {len(ORDERS)} orders, and 0 is the stored one.")
+    return [
+        question.reordered(order, repeat)
+        for question in questions
+        for repeat, order in enumerate(drawn_orders(question.index, seed)[:shuffles])
+    ]
+
+
+def drawn_orders(index: int, seed: int) -> list[Order]:
+    """Return all orders of four options in an order drawn for row `index`; more shuffles keep the first ones."""
+    orders = list(ORDERS)
+    random.Random(f"{seed}:{index}").shuffle(orders)
+    return orders
+
+
+def check_subjects(subjects: Sequence[str] | None) -> None:
+    """Raise a UserError for a subject MusicTheoryBench does not have."""
+    for subject in subjects or ():
+        if subject not in SUBJECTS:
+            raise UserError(
+                f"MusicTheoryBench has no subject '{subject}'{nearest(subject, SUBJECTS)}; it has {SUBJECTS}."
+            )
+
+
+def load_split(folder: Path, split: str, benchmark: str, hub_id: str) -> list[Question]:
+    """Read a split and warn, with the row numbers, about rows that cannot be asked or that name no subject.
+
+    Raises:
+        UserError: the folder has no file of this split, or not one usable row.
+    """
+    files = split_files(folder, split)
+    if not files:
+        raise UserError(
+            f"MusicTheoryBench needs {split}*.parquet or {split}*.jsonl; none in {folder} or {folder / 'data'}. "
+            + advice(hub_id)
+        )
+    questions, unusable = convert_rows((row for path in files for row in read_rows(path)), benchmark)
+    if unusable:
+        logger.warning("%s %s: left out %d unusable rows: %s", benchmark, split, len(unusable), "; ".join(unusable))
+    unlabelled = [question.index for question in questions if question.subject == UNLABELLED]
+    if unlabelled:
+        logger.warning("%s %s: %d rows name no subject: %s", benchmark, split, len(unlabelled), unlabelled)
+    if not questions:
+        raise UserError(
+            f"no usable row in {', '.join(map(str, files))}: {'; '.join(unusable) or 'the files are empty'}."
+        )
+    return questions
+
+
+def convert_rows(rows: Iterable[dict[str, Any]], benchmark: str) -> tuple[list[Question], list[str]]:
+    """Return the questions, and for each row that cannot be one its number and the reason."""
+    questions, unusable = [], []
+    for index, row in enumerate(rows):
+        problem = row_problem(row)
+        if problem:
+            unusable.append(f"row {index} ({problem})")
+            continue
+        first, second, third, fourth = (row["options"][letter] for letter in LETTERS)
+        answer = LETTERS.index(row["answer"])
+        subject = row.get("subject") or UNLABELLED
+        questions.append(Question(benchmark, subject, index, row_stem(row), (first, second, third, fourth), answer))
+    return questions, unusable
+
+
+def row_problem(row: dict[str, Any]) -> str | None:
+    """Return why a row cannot be asked, or None."""
+    if not row.get("stem"):
+        return "no stem"
+    options = row.get("options")
+    if not isinstance(options, dict):
+        return "options are not A to D"
+    empty = [letter for letter in LETTERS if not str(options.get(letter) or "").strip()]
+    if empty:
+        return f"option {', '.join(empty)} empty"
+    if row.get("answer") not in LETTERS:
+        return f"answer is {row.get('answer')!r}"
+    if row.get("subject") not in (*SUBJECTS, None, ""):
+        return f"subject is {row['subject']!r}"
+    return None
+
+
+def row_stem(row: dict[str, Any]) -> str:
+    """Return the question with its score appended, as the original's loader joins them.
+
+    Only a row that has a score is stripped and loses the sentence that points to it.
+    """
+    if not row.get("abc_score"):
+        return row["stem"]
+    return row["stem"].replace(SCORE_BELOW, "").strip() + "\n" + row["abc_score"]

@@ -1,0 +1,1 @@
+"""Benchmarks on tunes: held-out tunes and generated tunes."""

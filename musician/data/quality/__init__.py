@@ -1,0 +1,1 @@
+"""Checks of rows before they are tokenised: copies, benchmark questions, broken characters."""

@@ -1,0 +1,1 @@
+"""From a document or a conversation to token ids and labels."""

@@ -1,0 +1,297 @@
+"""The one renderer: a document or a conversation becomes token ids and a mask of what is supervised.
+
+Preprocessing, training, benchmarks in chat form and generation all call it, so a prompt that is served is, id for id, a
+prefix of what was trained: `prompt_ids(conversation[:-1])` is a prefix of `render(conversation).input_ids`.
+
+This holds by construction for every tokenizer: each segment of a template is tokenised on its own, never joined to its
+neighbours first (the original joined them differently in training and serving, and the ids differed: B1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from musician.data.rendering.conversation import ROLES, Conversation, Document, Message, Row
+from musician.data.rendering.encode import Encoder
+from musician.data.rendering.template import CONTENT, ChatTemplate, find_template
+from musician.data.rendering.tokenizer import adds_bos, smallest_dtype, tokenizer_hash
+from musician.runtime.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Token ids of one document or conversation.
+
+    Attributes:
+        input_ids: `[length]`, the smallest unsigned type that holds the vocabulary.
+        prompt_length: tokens before the first supervised one.
+        turn_lengths: lengths of the supervised run that follows, then of the unsupervised one after it, and so on;
+            `prompt_length + sum(turn_lengths) == length`. One number for a document or a single-turn row.
+        cuts: what was cut to fit, in order: `user text`, `answer`, `turns`, `document` (a piece of a longer one).
+    """
+
+    input_ids: np.ndarray
+    prompt_length: int
+    turn_lengths: tuple[int, ...]
+    cuts: tuple[str, ...] = ()
+
+    def supervised(self) -> np.ndarray:
+        """Boolean mask `[length]` of the tokens whose prediction is trained."""
+        return supervised_mask(self.prompt_length, self.turn_lengths)
+
+
+def supervised_mask(prompt_length: int, turn_lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Expand run lengths to a boolean mask; odd runs (the first, the third, ...) after the prompt are supervised."""
+    lengths = np.concatenate([[prompt_length], np.asarray(turn_lengths, dtype=np.int64)]).astype(np.int64)
+    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+
+
+class Renderer:
+    """Turns rows into token ids with one tokenizer and one template.
+
+    Args:
+        tokenizer: a fast tokenizer with an end-of-sequence token.
+        template: a `ChatTemplate` or the name of one.
+        add_bos: put the beginning-of-sequence token first; None does what the tokenizer itself does.
+        add_eos: end a document with the end-of-sequence token.
+        max_prompt_share: an over-long prompt is cut to this share of `max_length` (1536 of 2048 in the original).
+
+    Raises:
+        UserError: unknown template, or one that needs a special token that the tokenizer lacks.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: str | ChatTemplate = "human_assistant",
+        add_bos: bool | None = None,
+        add_eos: bool = True,
+        max_prompt_share: float = 0.75,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.template = template = find_template(template) if isinstance(template, str) else template
+        self._encoder = Encoder(tokenizer)
+        self.add_bos = adds_bos(tokenizer) if add_bos is None else add_bos
+        self.add_eos = add_eos
+        self.max_prompt_share = max_prompt_share
+        self.dtype = smallest_dtype(len(tokenizer))
+        self._specials = {"{bos}": tokenizer.bos_token_id, "{eos}": tokenizer.eos_token_id}
+        needed = {
+            s for turn in (template.user, template.assistant, template.system) for s in turn if s in self._specials
+        }
+        needed |= {"{bos}"} if self.add_bos else set()
+        for name in sorted(needed):
+            if self._specials[name] is None:
+                raise UserError(
+                    f"template '{template.name}' needs the token {name}, which this tokenizer does not have"
+                )
+        self._opening = np.asarray([self._specials["{bos}"]] if self.add_bos else [], self.dtype)
+        self._closing = np.asarray([self._specials["{eos}"]] if add_eos else [], self.dtype)
+        self._sentinel = "\n" if self._has_dummy_prefix() else ""
+        self._sentinel_ids = self._encoder([self._sentinel])[0] if self._sentinel else []
+        self._cache: dict[str, list[int]] = {}
+
+    @cached_property
+    def tokenizer_hash(self) -> str:
+        """Hash of everything in the tokenizer that decides an id."""
+        return tokenizer_hash(self.tokenizer)
+
+    def identity(self) -> str:
+        """Hash of the template and the policies, for cache keys and for what a checkpoint promises."""
+        policy = [asdict(self.template), self.add_bos, self.add_eos, self.max_prompt_share]
+        return hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest()[:16]
+
+    def render(self, row: Row, max_length: int | None = None) -> list[Rendered]:
+        """Render one row: a conversation gives one item, a document longer than `max_length` gives several."""
+        return self.render_batch([row], max_length)[0]
+
+    def render_batch(self, rows: Sequence[Row], max_length: int | None = None) -> list[list[Rendered]]:
+        """Render many rows with one call of the tokenizer."""
+        documents = iter(self._encoder.arrays([row.text for row in rows if isinstance(row, Document)]))
+        contents = iter(
+            self._encode([text for row in rows if isinstance(row, Conversation) for text in self._contents(row)])
+        )
+        return [
+            self._document(next(documents), max_length)
+            if isinstance(row, Document)
+            else [self._conversation(row, list(islice(contents, len(row.messages))), max_length)]
+            for row in rows
+        ]
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Ids after which the assistant's answer begins: every turn so far and the opening of the assistant's.
+
+        Args:
+            messages: the conversation so far; the last turn is the user's (or the system's).
+        """
+        conversation = Conversation(tuple(messages))
+        turns = self._turns(conversation, self._encode(self._contents(conversation)))
+        opening = self._markers(self.template.assistant[:-2])
+        return [token for ids, _ in turns for token in ids] + opening
+
+    def read_answer(self, ids: Iterable[int]) -> str:
+        """Text of an answer that the model wrote after `prompt_ids`; what the template adds around it is removed."""
+        text = self.read_text(ids)
+        before, _, after = self.template.assistant[-2].partition(CONTENT)
+        return text.removeprefix(before).removesuffix(after)
+
+    def read_text(self, ids: Iterable[int]) -> str:
+        """Text of ids that continue some text, up to the first end-of-sequence token."""
+        ids = list(ids)
+        if self.tokenizer.eos_token_id in ids:
+            ids = ids[: ids.index(self.tokenizer.eos_token_id)]
+        text = self.tokenizer.decode([*self._sentinel_ids, *ids], skip_special_tokens=False)
+        return text.removeprefix(self._sentinel)
+
+    # --- documents -------------------------------------------------------------------------------------------------
+
+    def _document(self, ids: np.ndarray, max_length: int | None) -> list[Rendered]:
+        ids = np.concatenate([self._opening, ids, self._closing], dtype=self.dtype, casting="unsafe")
+        if max_length is None or len(ids) <= max_length:
+            return [_piece(ids, ())]
+        cuts = self._bar_ends(ids)
+        pieces, start = [], 0
+        while start < len(ids):
+            end = _cut(start, len(ids), max_length, cuts)
+            pieces.append(_piece(ids[start:end], ("document",)))
+            start = end
+        return pieces
+
+    def _bar_ends(self, ids: np.ndarray) -> np.ndarray:
+        """Positions after a token that ends a line or a bar."""
+        tokens = self.tokenizer.convert_ids_to_tokens(ids.tolist())
+        ends = [i + 1 for i, token in enumerate(tokens) if token[-1:] in ("|", "\n", "Ċ") or token == "<0x0A>"]
+        return np.asarray(ends, dtype=np.int64)
+
+    # --- conversations ---------------------------------------------------------------------------------------------
+
+    def _conversation(self, row: Conversation, contents: list[list[int]], max_length: int | None) -> Rendered:
+        cuts: list[str] = []
+        messages = list(row.messages)
+        turns = self._turns(row, contents)
+        if max_length is not None:
+            while _length(turns) > max_length and sum(m.role == "user" for m in messages) > 1:
+                messages, contents = messages[:-2], contents[:-2]
+                turns = self._turns(Conversation(tuple(messages)), contents)
+                cuts += [] if "turns" in cuts else ["turns"]
+            if _length(turns) > max_length:
+                turns, more = self._shorten(Conversation(tuple(messages)), contents, max_length)
+                cuts += more
+        return _assemble(turns, self.dtype, tuple(cuts))
+
+    def _shorten(self, row: Conversation, contents: list[list[int]], max_length: int) -> tuple[list[Turn], list[str]]:
+        """Fit one exchange: the middle of the user's text goes first, then the end of the answer, with its EOS.
+
+        Turn markers and both ends of the user's text stay (B3), and an answer that was cut has no EOS (B2).
+        """
+        cuts = []
+        turns = self._turns(row, contents)
+        user = max(index for index, message in enumerate(row.messages) if message.role == "user")
+        prompt = _length(turns[:-1]) + len(self._markers(self.template.assistant[:-2]))
+        excess = min(prompt - int(max_length * self.max_prompt_share), _length(turns) - max_length)
+        kept = len(contents[user]) - excess
+        if excess > 0 and kept >= 2:  # a question too short to give that much stays whole
+            contents = list(contents)
+            contents[user] = contents[user][: (kept + 1) // 2] + contents[user][len(contents[user]) - kept // 2 :]
+            turns = self._turns(row, contents)
+            cuts.append("user text")
+        excess = _length(turns) - max_length
+        if excess > 0:
+            ids, supervised = turns[-1]
+            if supervised <= excess:
+                raise UserError(f"max_length={max_length} leaves no room for an answer beside the prompt; raise it")
+            turns[-1] = (ids[:-excess], supervised - excess)
+            cuts.append("answer")
+        return turns, cuts
+
+    def _turns(self, row: Conversation, contents: list[list[int]]) -> list[Turn]:
+        """Ids of each turn and how many of its last are supervised; separators belong to the turn they precede."""
+        turns: list[Turn] = []
+        for index, (message, content) in enumerate(zip(row.messages, contents, strict=True)):
+            segments = getattr(self.template, message.role)
+            ids = [self._specials["{bos}"]] if index == 0 and self.add_bos and segments[0] != "{bos}" else []
+            if index and row.messages[index - 1].role == "assistant":
+                ids = self._markers(self.template.separator)
+            for segment in segments:
+                ids = ids + (content if CONTENT in segment else self._marker(segment))
+            turns.append((ids, len(content) + 1 if message.role == "assistant" else 0))
+        return turns
+
+    # --- fragments -------------------------------------------------------------------------------------------------
+
+    def _contents(self, row: Conversation) -> list[str]:
+        """The segment with the content of each message, filled in."""
+        segments = {role: next(s for s in getattr(self.template, role) if CONTENT in s) for role in ROLES}
+        return [segments[message.role].replace(CONTENT, message.content) for message in row.messages]
+
+    def _markers(self, segments: Iterable[str]) -> list[int]:
+        return [token for segment in segments for token in self._marker(segment)]
+
+    def _marker(self, segment: str) -> list[int]:
+        if segment in self._specials:
+            return [self._specials[segment]]
+        if segment not in self._cache:
+            self._cache[segment] = self._encode([segment])[0]
+        return self._cache[segment]
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts as they read in running text; special tokens spelled out in them stay plain text (B8)."""
+        encoded = self._encoder([self._sentinel + text for text in texts])
+        return [self._without_sentinel(ids, text) for ids, text in zip(encoded, texts, strict=True)]
+
+    def _without_sentinel(self, ids: list[int], text: str) -> list[int]:
+        count = len(self._sentinel_ids)
+        # Only a vocabulary with a piece that joins a newline with text gets the plain ids.
+        return ids[count:] if ids[:count] == self._sentinel_ids else self._encoder([text])[0]
+
+    def _has_dummy_prefix(self) -> bool:
+        """Whether the tokenizer puts a blank before any text, as SentencePiece does, which a fragment must not get."""
+        first = self.tokenizer.convert_ids_to_tokens(self._encoder(["a"])[0])[0]
+        return first.startswith("▁")
+
+
+#: Token ids of a turn, and how many of its last ones are supervised.
+Turn = tuple[list[int], int]
+
+
+def _length(turns: Sequence[Turn]) -> int:
+    return sum(len(ids) for ids, _ in turns)
+
+
+def _piece(ids: np.ndarray, cuts: tuple[str, ...]) -> Rendered:
+    # The first token has nothing before it to be predicted from.
+    return Rendered(ids, min(1, len(ids)), (max(0, len(ids) - 1),), cuts)
+
+
+def _assemble(turns: Sequence[Turn], dtype: str, cuts: tuple[str, ...]) -> Rendered:
+    """Join turns and turn their supervised tails into run lengths."""
+    ids: list[int] = []
+    runs: list[int] = []
+    end_of_last = 0
+    for turn, supervised in turns:
+        ids += turn
+        if supervised:
+            runs += [len(ids) - supervised - end_of_last, supervised]
+            end_of_last = len(ids)
+    if end_of_last < len(ids):
+        runs.append(len(ids) - end_of_last)
+    return Rendered(np.asarray(ids, dtype), runs[0], tuple(runs[1:]), cuts)
+
+
+def _cut(start: int, total: int, max_length: int, ends: np.ndarray) -> int:
+    """End of the piece that begins at `start`: the last bar or line end that fits, if it fills half the room."""
+    limit = start + max_length
+    if limit >= total:
+        return total
+    position = int(np.searchsorted(ends, limit, side="right")) - 1
+    if position >= 0 and ends[position] > start + max_length // 2:
+        return int(ends[position])
+    return limit

@@ -1,0 +1,1 @@
+"""Tokenised data on disk: written in shards, read without copying."""

@@ -1,0 +1,1 @@
+"""A language model as one object: network, tokenizer, renderer and precision."""

@@ -1,0 +1,1 @@
+"""Convert performances (MIDI) to ABC."""

@@ -1,0 +1,1 @@
+"""Play and engrave tunes: MIDI, WAV, MusicXML, pictures."""

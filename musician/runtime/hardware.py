@@ -1,0 +1,265 @@
+"""A machine: what it can do, and how a global batch is cut up for it. Pure arithmetic and capability checks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from musician.runtime.errors import UserError, nearest
+
+#: Compute capability from which the hardware has bf16 (Ampere). `torch.cuda.is_bf16_supported` also counts emulation.
+BF16_CAPABILITY = (8, 0)
+
+#: Attention by transformers' name (`documents` is ours): least compute capability of its kernels; None where the CPU
+#: has them too.
+ATTENTION: dict[str, tuple[int, int] | None] = {
+    "documents": None,
+    "sdpa": None,
+    "eager": None,
+    "flash_attention_2": (8, 0),
+    "flash_attention_3": (9, 0),
+    "flex_attention": (8, 0),  # Triton: below, its matrix products miss the tensor cores
+}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """One option of the `hardware` group.
+
+    Attributes:
+        name: the option's name, for messages.
+        accelerator: `cpu` or `gpu`.
+        devices: processes (and GPUs) a node.
+        num_nodes: nodes.
+        precision: as Lightning names it: `32-true`, `16-mixed`, `bf16-mixed`, `bf16-true`, ...
+        dtype: type the frozen weights are loaded in.
+        micro_batch_size: rows a device computes at once.
+        strategy: Lightning's strategy: a name, or a `_target_` node.
+        num_workers: processes a rank that build batches; they never exceed cores / ranks.
+        attn_implementation: attention of the network, as transformers names it.
+        gradient_checkpointing: recompute activations in the backward pass.
+        fold_lora: compute Llama's layers with adapters folded into their weights, where that is possible
+            (`musician.model.folded`).
+        tokens_per_pass: documents of a micro-batch that are computed together, in tokens; None computes it at once.
+        memory_gib: memory of a card; None where it is not known.
+        peak_flops: dense FLOP/s of a card in this precision, from the vendor's data sheet.
+        card_bandwidth: bytes/s that a card exchanges with those of its node in a collective, assumed by `plan`.
+        node_bandwidth: bytes/s of a node's network in each direction, assumed by `plan`.
+        capability: compute capability of the card; `plan` goes by it, a job by that of the card it finds.
+        torch_pin: the last torch whose wheels hold kernels for the card, where that is not the newest.
+    """
+
+    name: str
+    accelerator: Literal["cpu", "gpu"] = "cpu"
+    devices: int = 1
+    num_nodes: int = 1
+    precision: str = "32-true"
+    dtype: str = "float32"
+    micro_batch_size: int = 1
+    strategy: str | Mapping[str, Any] = "auto"
+    num_workers: int = 0
+    attn_implementation: str = "sdpa"
+    gradient_checkpointing: bool = False
+    fold_lora: bool = False
+    tokens_per_pass: int | None = None
+    capability: Sequence[int] | None = None
+    torch_pin: str | None = None
+    memory_gib: float | None = None
+    peak_flops: float | None = None
+    card_bandwidth: float | None = None
+    node_bandwidth: float | None = None
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self.devices * self.num_nodes
+
+    @property
+    def workers_per_rank(self) -> int:
+        """`num_workers`, at most this rank's share of the cores."""
+        return min(self.num_workers, (os.cpu_count() or 1) // self.devices)
+
+    def accumulation_steps(self, global_batch_size: int) -> int:
+        """Micro-batches each rank accumulates so that one optimiser step sees `global_batch_size` rows.
+
+        Raises:
+            UserError: the split is impossible.
+        """
+        per_pass = self.micro_batch_size * self.world_size
+        steps, remainder = divmod(global_batch_size, per_pass)
+        if steps == 0 or remainder:
+            raise UserError(
+                f"global_batch_size={global_batch_size} is not a multiple of {per_pass} rows a pass "
+                f"(hardware={self.name}: {self.num_nodes} nodes x {self.devices} devices x micro_batch_size "
+                f"{self.micro_batch_size}); use {self._nearest_split(global_batch_size)}"
+            )
+        return steps
+
+    def _nearest_split(self, global_batch_size: int) -> str:
+        """The change that makes a global batch divide; one of the global batch itself, which is science, comes last."""
+        for key in ("micro_batch_size", "devices"):
+            for fewer in range(getattr(self, key) - 1, 0, -1):
+                per_pass = self.micro_batch_size * self.world_size // getattr(self, key) * fewer
+                if global_batch_size % per_pass == 0:
+                    return f"hardware.{key}={fewer}"
+        per_pass = self.micro_batch_size * self.world_size
+        below = global_batch_size // per_pass * per_pass
+        return f"global_batch_size={below or per_pass}" + (f" or {below + per_pass}" if below else "")
+
+    def check_settings(self) -> None:
+        """Refuse settings that no machine can have together.
+
+        Raises:
+            UserError: an attention that is not known, or that the CPU lacks; fp16 on the CPU, or without ZeRO.
+        """
+        if self.attn_implementation not in ATTENTION:
+            hint = nearest(self.attn_implementation, ATTENTION)
+            raise UserError(
+                f"hardware.attn_implementation={self.attn_implementation} is not known{hint}; "
+                f"use one of {sorted(ATTENTION)}"
+            )
+        if self.accelerator == "cpu":
+            self._check_cpu()
+        elif self.precision == "16-mixed" and isinstance(self.strategy, str):
+            raise UserError(
+                f"hardware.precision=16-mixed with hardware.strategy={self.strategy}: skipped steps would move "
+                "the learning rate; use ZeRO (hardware=8xv100 hardware.devices=1 has it for one GPU) or bf16-mixed"
+            )
+        self._check_passes()
+
+    def check_planned(self) -> None:
+        """Refuse what the card that this option describes could not do, wherever this runs.
+
+        Raises:
+            UserError: see `check_settings`; a precision or an attention that the card lacks.
+        """
+        self.check_settings()
+        if self.capability is not None:
+            major, minor = self.capability
+            self._check_capability(f"its card (sm_{major}{minor})", (major, minor))
+
+    def check(self) -> None:
+        """Refuse what this machine cannot do, before anything is loaded.
+
+        Raises:
+            UserError: see `check_settings`; too few GPUs, a precision or an attention the card lacks, a torch without
+                kernels for it.
+        """
+        self.check_settings()
+        if self.accelerator == "cpu":
+            return
+        import torch
+
+        found = torch.cuda.device_count()
+        if found < self.devices:
+            fits = "hardware=cpu" if found == 0 else f"hardware=1xh200 or hardware.devices={found}"
+            raise UserError(
+                f"hardware={self.name} needs {self.devices} GPUs on this node, found {found}; use {fits}, "
+                "or add `--cfg job --resolve` to only see the job"
+            )
+        capability = torch.cuda.get_device_capability()
+        self.check_card(torch.cuda.get_device_name(), capability, torch.cuda.get_arch_list())
+        reason = restrict_attention(capability)
+        if reason:
+            logging.getLogger(__name__).info(reason)
+
+    def _check_cpu(self) -> None:
+        if self.precision not in ("32-true", "32", "64-true", "bf16-mixed", "bf16-true"):
+            raise UserError(f"hardware.precision={self.precision} needs a GPU; on CPU use 32-true")
+        if ATTENTION[self.attn_implementation] is not None:
+            raise UserError(
+                f"hardware.attn_implementation={self.attn_implementation} needs a GPU; on CPU use documents or sdpa"
+            )
+
+    def _check_passes(self) -> None:
+        if self.tokens_per_pass is not None and self.tokens_per_pass < 1:
+            raise UserError(f"hardware.tokens_per_pass={self.tokens_per_pass} must be at least 1, or null")
+        sharded = not isinstance(self.strategy, str) and self.strategy.get("stage") == 3
+        if sharded and (self.fold_lora or self.tokens_per_pass is not None):
+            raise UserError(
+                "hardware.strategy.stage=3 shards the weights that folding and passes need whole; use stage 1 or 2, or "
+                "hardware.fold_lora=false hardware.tokens_per_pass=null"
+            )
+        if self.fold_lora and self.precision.endswith("mixed"):
+            raise UserError(
+                f"hardware.fold_lora=true computes in one type, not in precision={self.precision}; use "
+                "hardware.fold_lora=false"
+            )
+        if self.tokens_per_pass is not None and self.precision.startswith("16"):
+            raise UserError(
+                f"hardware.tokens_per_pass={self.tokens_per_pass}: gradients would be made before fp16's loss scale is "
+                "known; use hardware.tokens_per_pass=null"
+            )
+
+    def check_card(self, name: str, capability: tuple[int, int], architectures: list[str]) -> None:
+        """Refuse a precision or a torch build that does not fit a card of this compute capability.
+
+        Raises:
+            UserError: naming the option or the pin that fits.
+        """
+        architecture = f"sm_{capability[0]}{capability[1]}"
+        if not any(runs_on(built, capability) for built in architectures):
+            pin = self.torch_pin or "a build of torch with its architecture"
+            raise UserError(f"this torch has no kernels for {name} ({architecture}); install {pin}")
+        self._check_capability(f"{name} ({architecture})", capability)
+
+    def _check_capability(self, card: str, capability: tuple[int, int]) -> None:
+        if "bf16" in self.precision and capability < BF16_CAPABILITY:
+            raise UserError(f"hardware.precision={self.precision}: {card} has no bf16; use 16-mixed")
+        asked, needed = self.attn_implementation, ATTENTION.get(self.attn_implementation)
+        if needed is not None and capability < needed:
+            raise UserError(
+                f"hardware.attn_implementation={asked}: {card} has no kernels for it "
+                f"(FlashAttention or fast Triton need sm_{needed[0]}{needed[1]}); use sdpa"
+            )
+        if asked.startswith("flash") and self.precision.startswith("32"):
+            raise UserError(
+                f"hardware.attn_implementation={asked} needs 16 bits, not precision={self.precision}; use sdpa"
+            )
+        if asked == "documents" and capability < BF16_CAPABILITY:
+            raise UserError(f"hardware.attn_implementation={asked} has not been run on {card}; use sdpa")
+
+
+def runs_on(architecture: str, capability: tuple[int, int]) -> bool:
+    """Whether code built for an architecture runs on a card.
+
+    Machine code (`sm_86`) needs the same major version and no newer minor; `compute_86` is compiled for newer cards.
+    """
+    built = re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", architecture)
+    if built is None:
+        return False
+    version = int(built[2]), int(built[3])
+    return version <= capability and (built[1] == "compute" or version[0] == capability[0])
+
+
+def restrict_attention(capability: tuple[int, int]) -> str | None:
+    """Leave torch's SDPA only the memory-efficient kernel on a card before Ampere, in this process.
+
+    FlashAttention and cuDNN's attention need 8.0; the math kernel would hold `[heads, length, length]` without a word
+    where the memory-efficient one cannot run.
+
+    Returns:
+        The reason in one line; None where every kernel stays.
+    """
+    if capability >= BF16_CAPABILITY:
+        return None
+    from torch.backends import cuda
+
+    cuda.enable_flash_sdp(False)
+    cuda.enable_cudnn_sdp(False)
+    cuda.enable_math_sdp(False)
+    cuda.enable_mem_efficient_sdp(True)
+    return f"attention: memory-efficient SDPA only, compute capability {capability[0]}.{capability[1]} is below 8.0"
+
+
+def best_device() -> tuple[str, str]:
+    """The device to infer on when none is named, and the type of weights that suits it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu", "float32"
+    return "cuda", "bfloat16" if torch.cuda.get_device_capability() >= BF16_CAPABILITY else "float16"

@@ -1,0 +1,1 @@
+"""Lightning loggers and what is logged to them."""

@@ -1,0 +1,1 @@
+"""Answers that are being written: queue, batching, streaming."""

@@ -1,0 +1,75 @@
+"""The grammar over real vocabularies: random networks write tunes that foreign readers take."""
+
+import random
+
+import pytest
+import torch
+from abc_readers import abc2midi_complaints, music21_notes
+
+from musician.generation.constraint import _DETOUR, ConstrainedLogits, TuneConstraint
+from musician.model.network import random_llama
+from musician.music.grammar import TuneGrammar, Wishes
+from musician.runtime.errors import UserError
+
+BUDGET = 260
+
+
+def generate(tokenizer, processors, rows=4):
+    network = random_llama(len(tokenizer)).eval()
+    ids = torch.tensor([[tokenizer.eos_token_id, 5], [6, 7]] * (rows // 2))
+    torch.manual_seed(0)
+    out = network.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=True,
+        temperature=1.5,
+        top_k=0,
+        max_new_tokens=BUDGET,
+        logits_processor=processors,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.eos_token_id,
+        use_cache=True,
+    )
+    rows = out[:, 2:].tolist()
+    eos = tokenizer.eos_token_id
+    return [tokenizer.decode(row[: row.index(eos)] if eos in row else row) for row in rows]
+
+
+@pytest.mark.parametrize("wishes", [Wishes(voices=2), Wishes(bars=6, sections=2, meter="6/8", key="Ador")])
+@pytest.mark.parametrize("name", ["byte_tokenizer", pytest.param("smollm2_tokenizer", marks=pytest.mark.slow)])
+def test_a_random_network_writes_tunes(name, wishes, request, tmp_path):
+    tokenizer = request.getfixturevalue(name)
+    constraint = TuneConstraint(tokenizer, wishes)
+    tunes = generate(tokenizer, [ConstrainedLogits(constraint, BUDGET)])
+    assert len(set(tunes)) == len(tunes)
+    for tune in tunes:
+        state = TuneGrammar(wishes).walk(TuneGrammar(wishes).start(), tune)
+        assert state is not None, tune
+        assert TuneGrammar(wishes).accepts(state), tune
+        assert abc2midi_complaints(tune, tmp_path) == [], tune
+        assert music21_notes(tune) > 0
+
+
+def test_a_free_network_does_not(byte_tokenizer):
+    grammar = TuneGrammar()
+    assert all(grammar.walk(grammar.start(), tune) is None for tune in generate(byte_tokenizer, []))
+
+
+def test_no_token_takes_the_end_out_of_reach(smollm2_tokenizer):
+    constraint = TuneConstraint(smollm2_tokenizer, Wishes(voices=2))
+    rng, state = random.Random(0), constraint.start()
+    for _ in range(250):
+        ids = constraint.allowed(state, 10**6).tolist()
+        far = len(constraint.grammar.completion(state))
+        for token in rng.sample(ids, min(10, len(ids))):
+            if token != constraint.eos:
+                after = constraint.advance(state, token)
+                assert len(constraint.grammar.completion(after)) <= far + _DETOUR
+        choices = [token for token in ids if token != constraint.eos]
+        state = constraint.advance(state, rng.choice(choices)) if choices else constraint.start()
+
+
+def test_an_impossible_budget_is_refused(byte_tokenizer):
+    constraint = TuneConstraint(byte_tokenizer, Wishes(bars=100))
+    with pytest.raises(UserError, match="raise max_new_tokens"):
+        constraint.allowed(constraint.start(), 50)
