@@ -41,9 +41,9 @@ Ids = list[list[int]]
 def opened(model: str | None) -> tuple[Any, Any]:
     """The merged network and its tokenizer."""
     if model:
-        from musician.lm.restore import restore
+        from musician.lm.open_model import open_model
 
-        found = restore(model)
+        found = open_model(model, precision="32-true", device="cpu")
         return fold(found.network), found.renderer.tokenizer
     from peft import LoraConfig, get_peft_model
 

@@ -64,10 +64,10 @@ def ask(model: Path, prompt: str, max_new_tokens: int, wishes: dict[str, Any]) -
     from musician.generation.forward import prepare
     from musician.generation.sampling import Sampling
     from musician.generation.stream import stream
-    from musician.lm.restore import restore
+    from musician.lm.open_model import open_model
     from musician.music.grammar import Wishes
 
-    opened = restore(str(model))
+    opened = open_model(str(model))
     sampling = Sampling(temperature=0.7, max_new_tokens=max_new_tokens)
     asked = [Message("user", prompt)]
     grammar = answer_constraint(opened.renderer, Wishes(**wishes))

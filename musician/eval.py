@@ -17,7 +17,7 @@ from musician.cli.keys import one_line
 from musician.runtime.atomic import write_text
 
 if TYPE_CHECKING:
-    from musician.lm.restore import RestoredModel
+    from musician.lm.language_model import LanguageModel
 
 
 @command("eval")
@@ -25,10 +25,9 @@ def main(cfg: DictConfig) -> None:
     """Open the model, run each benchmark, write and print the results."""
     from musician.benchmarks.run import run_benchmark
     from musician.benchmarks.statistics.scoreboard import draw, scores, show
-    from musician.lm.restore import restore
+    from musician.lm.open_model import open_model
     from musician.model.checkpoint import newest_run
     from musician.runtime.errors import UserError
-    from musician.runtime.hardware import best_device
 
     benchmarks, missing = load_benchmarks(cfg.get("benchmark") or {})
     if not benchmarks:
@@ -36,11 +35,11 @@ def main(cfg: DictConfig) -> None:
     output = Path(cfg.output_dir)
     if cfg.contamination:
         report_contamination(benchmarks, cfg.contamination, output)
-    model = cfg.model
-    path = str(model.path or newest_run(cfg.outputs))
-    device, dtype = best_device()
-    opened = restore(path, model.base, model.dtype or dtype, model.device or device, model.template)
     scorer = instantiate(cfg.scorer)
+    path = str(cfg.model.path or newest_run(cfg.outputs))
+    # The audit compares with the released script, which scores in fp32.
+    precision = cfg.model.precision or ("32-true" if scorer.method == "audit" else None)
+    opened = open_model(**{**cfg.model, "path": path, "precision": precision})
     board: list[Any] = []
     results: dict[str, Any] = {"model": path, "missing": missing, "benchmarks": {}}
     for benchmark in benchmarks:
@@ -78,7 +77,7 @@ def load_benchmarks(nodes: Mapping[Any, Any]) -> tuple[list[Any], list[str]]:
     return loaded, missing
 
 
-def ask_for_answers(benchmark: Any, opened: RestoredModel, mode: Any, output: Path) -> Any:
+def ask_for_answers(benchmark: Any, opened: LanguageModel, mode: Any, output: Path) -> Any:
     """Let the model write its answers, greedily, and read the letters from them."""
     from musician.benchmarks.multiple_choice.generative import evaluate_generative, write_generations
     from musician.generation.decoder import complete

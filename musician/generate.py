@@ -19,12 +19,10 @@ def main(cfg: DictConfig) -> None:
     from musician.generation.forward import prepare
     from musician.generation.prompts import answer_file, read_prompts
     from musician.generation.stream import stream
-    from musician.lm.restore import restore
+    from musician.lm.open_model import open_model
     from musician.model.merge import fold
-    from musician.model.quantization import quantize
     from musician.music.grammar import Wishes
     from musician.runtime.errors import UserError
-    from musician.runtime.hardware import best_device
 
     if sum((cfg.prompt is not None, cfg.prompts is not None, bool(cfg.chat))) != 1:
         raise UserError("generate: give one of prompt='...', prompts=FILE.jsonl and chat=true")
@@ -32,15 +30,8 @@ def main(cfg: DictConfig) -> None:
         raise UserError(f"generate: constrain={cfg.constrain}: must be abc or null")
     wishes, sampling = Wishes(**cfg.tune), instantiate(cfg.generation)
     prompts = read_prompts(cfg.prompts) if cfg.prompts else []
-    device, dtype = best_device()
-    model = cfg.model
-    device = model.device or device
-    whole = "cpu" if model.quantization else device  # a device that cannot hold the weights gets them rounded
-    opened = restore(model.path, model.base, model.dtype or dtype, whole, model.template)
-    folded = fold(opened.network)
-    renderer = opened.renderer
-    network = prepare(quantize(folded, model.quantization, device) if model.quantization else folded)
-    del opened, folded  # where the weights were copied into another layout, theirs are freed
+    model = open_model(**cfg.model)
+    renderer, network = model.renderer, prepare(fold(model.network))
     constraint = answer_constraint(renderer, wishes) if cfg.constrain else None
     if cfg.prompts:
         output = Path(cfg.output or f"{Path(cfg.prompts).with_suffix('')}.answers.jsonl")

@@ -16,12 +16,13 @@ def main(cfg: DictConfig) -> None:
     from musician.data.rendering.canary import canaries
     from musician.data.rendering.conversation import Document
     from musician.data.rendering.jinja import served_template
-    from musician.lm.restore import restore
+    from musician.lm.open_model import open_model
     from musician.model.checkpoint import DESCRIPTION, resolve_checkpoint
     from musician.model.merge import merge
     from musician.runtime.errors import UserError
 
-    opened = restore(cfg.model.path, cfg.model.base)
+    opened = open_model(**cfg.model, precision="32-true", device="cpu")
+    assert opened.source
     adapter = opened.source.adapter
     if adapter is None:
         raise UserError(f"merge: {cfg.model.path} is a whole model already; there is no adapter to merge")

@@ -54,13 +54,11 @@ def _names(paths: list[str]) -> list[str]:
 
 
 def _writer(name: str, path: str, model: Any) -> ModelWriter:
-    from musician.lm.restore import restore
+    from musician.lm.open_model import open_model
     from musician.model.merge import fold
-    from musician.runtime.hardware import best_device
     from musician.web.jobs.writer import ModelWriter
 
-    device, dtype = best_device()
-    opened = restore(path, model.base, model.dtype or dtype, model.device or device, model.template)
+    opened = open_model(**{**model, "path": path})
     return ModelWriter(name, fold(opened.network), opened.renderer)
 
 

@@ -62,7 +62,7 @@ def default_tolerance(dtype: str, largest_logit: float) -> float:
 
 
 def attach_adapter(base: nn.Module, adapter: str | Path) -> nn.Module:
-    """Load an adapter that peft saved onto its base.
+    """Load an adapter that peft saved onto its base, in the type of the base's weights, and freeze it.
 
     Raises:
         UserError: no adapter there, or one of another shape.
@@ -74,7 +74,7 @@ def attach_adapter(base: nn.Module, adapter: str | Path) -> nn.Module:
             f"adapter {adapter}: no adapter_config.json there; give a run directory or a checkpoint's adapter/"
         )
     try:
-        return PeftModel.from_pretrained(base, str(adapter), is_trainable=False)
+        return PeftModel.from_pretrained(base, str(adapter), autocast_adapter_dtype=False)
     except (RuntimeError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"adapter {adapter}: does not fit this base model ({reason})") from error

@@ -7,6 +7,8 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from musician.runtime.errors import UserError, nearest
@@ -256,10 +258,33 @@ def restrict_attention(capability: tuple[int, int]) -> str | None:
     return f"attention: memory-efficient SDPA only, compute capability {capability[0]}.{capability[1]} is below 8.0"
 
 
-def best_device() -> tuple[str, str]:
-    """The device to infer on when none is named, and the type of weights that suits it."""
+def best_device() -> str:
+    """The device to compute on when none is named: the first GPU, else the CPU."""
     import torch
 
-    if not torch.cuda.is_available():
-        return "cpu", "float32"
-    return "cuda", "bfloat16" if torch.cuda.get_device_capability() >= BF16_CAPABILITY else "float16"
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def best_precision(device: str) -> tuple[str, str]:
+    """The precision of a network that is not trained, by what a device multiplies natively, and the reason."""
+    if device.startswith("cuda"):
+        import torch
+
+        capability = torch.cuda.get_device_capability(device)
+        if capability >= BF16_CAPABILITY:
+            return "bf16-true", "this GPU has bf16"
+        return "16-true", "this GPU has no bf16"
+    if device != "cpu":
+        return "32-true", "not known what this device multiplies natively"
+    if native_bf16():
+        return "bf16-true", "this processor multiplies bf16 natively"
+    return "32-true", "this processor has no native bf16"
+
+
+@cache
+def native_bf16() -> bool:
+    """Whether this processor multiplies bf16 matrices natively (AVX-512 BF16, AMX or Arm's BF16), as Linux lists it."""
+    listing = Path("/proc/cpuinfo")
+    if not listing.exists():
+        return False
+    return re.search(r"^(flags|Features)\b.*\b(avx512_bf16|amx_bf16|bf16)\b", listing.read_text(), re.M) is not None

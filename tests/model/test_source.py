@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import shutil
 
 import pytest
@@ -10,7 +11,7 @@ from peft import get_peft_model
 
 from musician.data.rendering.canary import canaries
 from musician.data.rendering.render import Renderer
-from musician.lm.restore import restore
+from musician.lm.open_model import open_model
 from musician.lm.source import find_model
 from musician.model.checkpoint import DESCRIPTION, describe, save_weights
 from musician.model.merge import merge
@@ -20,6 +21,11 @@ from musician.runtime.errors import UserError
 from .toys import lora, tiny_llama, token_ids, train_a_little
 
 IDS = token_ids((1, 12), 5, 250)
+
+
+def open_fp32(path, base=None):
+    """Exact logits on any machine."""
+    return open_model(str(path), base, precision="32-true", device="cpu")
 
 
 def logits(network):
@@ -60,7 +66,7 @@ def run(tmp_path, tokenizer):
 )
 def test_every_name_of_a_run_opens_to_the_same_logits(run, path):
     root, wanted = run
-    opened = restore(str(root / path))
+    opened = open_fp32(root / path)
     torch.testing.assert_close(logits(opened.network), wanted, rtol=0, atol=1e-6)
     assert not opened.network.training
     assert opened.renderer.template.name == "human_assistant"
@@ -69,7 +75,7 @@ def test_every_name_of_a_run_opens_to_the_same_logits(run, path):
 
 def test_a_merged_model_opens_to_the_same_logits(run):
     root, wanted = run
-    opened = restore(str(root / "merged"))
+    opened = open_fp32(root / "merged")
     torch.testing.assert_close(logits(opened.network), wanted, rtol=1e-4, atol=1e-4)
     assert opened.source.adapter is None
 
@@ -79,15 +85,15 @@ def test_a_bare_adapter_finds_its_base_or_takes_another(run):
     root, wanted = run
     shutil.copytree(root / "run" / "checkpoints" / "last" / "adapter", root / "bare")
     shutil.copytree(root / "base", root / "moved")
-    torch.testing.assert_close(logits(restore(str(root / "bare")).network), wanted, rtol=0, atol=1e-6)
-    moved = restore(str(root / "bare"), base=str(root / "moved"))
+    torch.testing.assert_close(logits(open_fp32(root / "bare").network), wanted, rtol=0, atol=1e-6)
+    moved = open_fp32(root / "bare", base=str(root / "moved"))
     assert moved.source.base == str(root / "moved")
     torch.testing.assert_close(logits(moved.network), wanted, rtol=0, atol=1e-6)
 
 
 def test_the_base_alone_has_other_logits(run):
     root, wanted = run
-    assert not torch.allclose(logits(restore(str(root / "base")).network), wanted, atol=1e-2)
+    assert not torch.allclose(logits(open_fp32(root / "base").network), wanted, atol=1e-2)
 
 
 def test_a_model_without_an_adapter_is_found_in_its_checkpoint(tmp_path, tokenizer):
@@ -96,7 +102,7 @@ def test_a_model_without_an_adapter_is_found_in_its_checkpoint(tmp_path, tokeniz
     checkpoint.mkdir(parents=True)
     save_weights(network, tokenizer, checkpoint)
     describe(checkpoint, {"step": 1})
-    torch.testing.assert_close(logits(restore(str(tmp_path)).network), logits(network), rtol=0, atol=0)
+    torch.testing.assert_close(logits(open_fp32(tmp_path).network), logits(network), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("edit", ["template", "add_bos", "canary"])
@@ -112,7 +118,7 @@ def test_prompts_that_would_be_rendered_differently_are_refused(run, edit):
         content["canaries"][1][0] += 1
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match="would not be rendered as in training") as caught:
-        restore(str(root / "run"))
+        open_fp32(root / "run")
     assert "\n" not in str(caught.value)
 
 
@@ -122,7 +128,7 @@ def test_what_is_missing_is_one_line(run, part):
     shutil.rmtree((root / "run" / part).resolve())
     (root / "run").mkdir(exist_ok=True)
     with pytest.raises(UserError) as caught:
-        restore(str(root / "run"))
+        open_fp32(root / "run")
     assert str(root / "run") in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -133,7 +139,7 @@ def test_an_adapter_that_forgot_its_base_says_how_to_name_it(run):
     config = json.loads((root / "bare" / "adapter_config.json").read_text())
     (root / "bare" / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": None}))
     with pytest.raises(UserError, match=r"model\.base="):
-        restore(str(root / "bare"))
+        open_fp32(root / "bare")
 
 
 def test_a_base_with_fewer_rows_than_the_tokenizer_is_refused(run):
@@ -143,9 +149,38 @@ def test_a_base_with_fewer_rows_than_the_tokenizer_is_refused(run):
     shutil.copy(root / "base" / "tokenizer.json", root / "small")
     shutil.copy(root / "base" / "tokenizer_config.json", root / "small")
     with pytest.raises(UserError, match="do not match"):
-        restore(str(root / "small"))
+        open_fp32(root / "small")
 
 
 def test_a_name_that_is_no_folder_is_taken_for_one_of_the_hub():
     source = find_model("owner/name")
     assert (source.base, source.tokenizer, source.adapter, source.description) == ("owner/name", "owner/name", None, {})
+
+
+def test_the_precision_follows_the_machine_unless_it_is_given(run, monkeypatch, caplog):
+    root, wanted = run
+    monkeypatch.setattr("musician.runtime.hardware.native_bf16", lambda: True)
+    with caplog.at_level(logging.INFO):
+        fast = open_model(str(root / "run"), device="cpu")
+    assert (fast.precision, next(fast.network.parameters()).dtype) == ("bf16-true", torch.bfloat16)
+    assert "precision bf16-true on cpu (this processor multiplies bf16 natively)" in caplog.text
+    torch.testing.assert_close(logits(fast.network).float(), wanted, rtol=0.1, atol=0.1)
+    exact = open_model(str(root / "run"), precision="32-true", device="cpu")
+    torch.testing.assert_close(logits(exact.network), wanted, rtol=0, atol=1e-6)
+    monkeypatch.setattr("musician.runtime.hardware.native_bf16", lambda: False)
+    assert open_model(str(root / "run"), device="cpu").precision == "32-true"
+
+
+def test_mixed_precision_keeps_weights_whole_and_computes_in_half(run):
+    root, _ = run
+    mixed = open_model(str(root / "run"), precision="bf16-mixed", device="cpu")
+    assert next(mixed.network.parameters()).dtype == torch.float32
+    with mixed.autocast():
+        assert logits(mixed.network).dtype == torch.bfloat16
+    assert logits(mixed.network).dtype == torch.float32
+
+
+def test_an_unknown_precision_is_refused_with_the_nearest(run):
+    root, _ = run
+    with pytest.raises(UserError, match="did you mean 'bf16-true'"):
+        open_model(str(root / "run"), precision="bf16")
