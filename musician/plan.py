@@ -75,7 +75,7 @@ def make_plan(cfg: DictConfig) -> dict[str, Any]:
 
 def zero_stage(hardware: Any) -> int:
     """ZeRO stage of a machine; 0 without ZeRO."""
-    return int(hardware.strategy.get("stage", 2)) if isinstance(hardware.strategy, Mapping) else 0
+    return hardware.zero_stage or 0
 
 
 def persistence_threshold(hardware: Any) -> int:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from musician.cli.entry import build_selected, command
-from musician.cli.job import Job, build_job, build_trainer, check_hardware, describe
+from musician.cli.entry import command
 from musician.cli.positional import name_words
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from musician.training.runs.replay import Step
+    from musician.cli.job import Job
+    from musician.training.runs.replay import Step, StepReplay
 
 WORDS = ("run", "step")
 
@@ -28,9 +28,11 @@ CALLBACKS = ("step_metrics", "progress")
 @command("replay")
 def replay(cfg: DictConfig) -> None:
     """Find, build, train forward, show, write."""
+    from musician.cli.job import build_job
     from musician.runtime.errors import UserError
+    from musician.training.callbacks.randomness import RanksInTurn
     from musician.training.checkpoint_layout import layout_of
-    from musician.training.runs.replay import find_start
+    from musician.training.runs.replay import StepReplay, find_start
 
     run, step, output = check_request(cfg)
     record = json.loads((run / "run.json").read_text())
@@ -43,10 +45,10 @@ def replay(cfg: DictConfig) -> None:
     for note in notes:
         print(f"note: {note}")
     print(f"run: {run}\nbegins: {start or 'at the start'}", flush=True)
-    hardware = check_hardware(job_config)
-    job = build_job(job_config, hardware)
-    check_facts(job_config, job, record)
-    taken, stopped = take_step(job_config, job, step, start, ranks)
+    watch = StepReplay(step)
+    job = build_job(job_config, [RanksInTurn(ranks), watch])
+    check_facts(job, record)
+    taken, stopped = take_step(job, watch, start)
     if taken is None or not taken.micro_batches:
         raise UserError(stopped or f"replay: the run ended before step {step}")
     content = compared(run, taken) | {"run": str(run), "start": start and str(start), "notes": notes}
@@ -107,13 +109,15 @@ def one_process(run: Path, record: dict[str, Any], output: Path) -> tuple[DictCo
         hardware.accelerator, hardware.attn_implementation = "cpu", "sdpa"
     hardware.devices = hardware.num_nodes = 1
     hardware.strategy, hardware.num_workers = "auto", 0
-    cfg.output_dir = str(output)
+    cfg.update(output_dir=str(output), ckpt_path=None, validate_at_start=False, logger={}, benchmark={})
+    cfg.callbacks = {name: node for name, node in (cfg.get("callbacks") or {}).items() if name in CALLBACKS}
+    cfg.trainer.update(enable_checkpointing=False, limit_val_batches=0)
     if "path" in cfg.data and Path(record["data_path"]).is_dir():
         cfg.data.path = record["data_path"]
     return cfg, ranks, notes
 
 
-def check_facts(cfg: DictConfig, job: Job, record: dict[str, Any]) -> None:
+def check_facts(job: Job, record: dict[str, Any]) -> None:
     """Refuse data, a tokenizer or a template that are no longer those of the run.
 
     Raises:
@@ -122,31 +126,22 @@ def check_facts(cfg: DictConfig, job: Job, record: dict[str, Any]) -> None:
     from musician.runtime.errors import UserError
     from musician.training.runs.resume import FACTS
 
-    now = describe(cfg, job)
-    changed = [f"{fact}: {record[fact]} -> {now[fact]}" for fact in FACTS if record[fact] != now[fact]]
+    changed = [f"{fact}: {record[fact]} -> {job.facts[fact]}" for fact in FACTS if record[fact] != job.facts[fact]]
     if changed:
         raise UserError(f"replay: no longer what the run trained with: {'; '.join(changed)}")
 
 
-def take_step(cfg: DictConfig, job: Job, step: int, start: Path | None, ranks: int) -> tuple[Step | None, str | None]:
+def take_step(job: Job, watch: StepReplay, start: Path | None) -> tuple[Step | None, str | None]:
     """Train forward to the end of a step; what it did, and why it could not be finished where it could not."""
     import warnings
 
     from musician.runtime.errors import UserError
-    from musician.training.callbacks.randomness import RanksInTurn
-    from musician.training.checkpoint_layout import accept_any_layout
-    from musician.training.runs.replay import StepReplay
 
     # The callbacks whose states a checkpoint holds as well are left out on purpose.
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
-    wanted = {name: node for name, node in (cfg.get("callbacks") or {}).items() if name in CALLBACKS}
-    watch = StepReplay(step)
-    callbacks = [*build_selected(wanted).values(), RanksInTurn(ranks), watch]
-    trainer = build_trainer(cfg, job, callbacks, [], enable_checkpointing=False, limit_val_batches=0)
     state = None if start is None else str(start / "state.ckpt")
-    accept_any_layout(trainer, job.module)
     try:
-        trainer.fit(job.module, job.datamodule, ckpt_path=state, weights_only=False)
+        job.trainer.fit(job.module, job.datamodule, ckpt_path=state, weights_only=False)
     except UserError as error:
         if watch.found is None:
             raise

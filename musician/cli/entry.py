@@ -148,18 +148,6 @@ def discard_empty_output() -> None:
         shutil.rmtree(output)
 
 
-def save_job(output: Path) -> None:
-    """Write `.hydra/`: what was composed, and from which overrides.
-
-    Hydra would write it before the job could refuse the directory, over that of a run that is there.
-    """
-    job = HydraConfig.get()
-    folder = output / ".hydra"
-    folder.mkdir(exist_ok=True)
-    OmegaConf.save(job.overrides.task, folder / "overrides.yaml")
-    OmegaConf.save(OmegaConf.create({"hydra": job}), folder / "hydra.yaml")
-
-
 def quieten_libraries() -> None:
     """Silence notices of libraries that say nothing about this job; their warnings and errors stay."""
     for name in _CHATTY_LOGGERS:

@@ -40,7 +40,7 @@ class Hardware:
         precision: as Lightning names it: `32-true`, `16-mixed`, `bf16-mixed`, `bf16-true`, ...
         dtype: type the frozen weights are loaded in.
         micro_batch_size: rows a device computes at once.
-        strategy: Lightning's strategy: a name, or a `_target_` node.
+        strategy: name of one of Lightning's strategies, or the arguments of ZeRO.
         num_workers: processes a rank that build batches; they never exceed cores / ranks.
         attn_implementation: attention of the network, as transformers names it.
         gradient_checkpointing: recompute activations in the backward pass.
@@ -79,6 +79,11 @@ class Hardware:
     def world_size(self) -> int:
         """Number of ranks."""
         return self.devices * self.num_nodes
+
+    @property
+    def zero_stage(self) -> int | None:
+        """Stage of ZeRO; None without."""
+        return None if isinstance(self.strategy, str) else int(self.strategy["stage"])
 
     @property
     def workers_per_rank(self) -> int:
@@ -180,8 +185,7 @@ class Hardware:
     def _check_passes(self) -> None:
         if self.tokens_per_pass is not None and self.tokens_per_pass < 1:
             raise UserError(f"hardware.tokens_per_pass={self.tokens_per_pass} must be at least 1, or null")
-        sharded = not isinstance(self.strategy, str) and self.strategy.get("stage") == 3
-        if sharded and (self.fold_lora or self.tokens_per_pass is not None):
+        if self.zero_stage == 3 and (self.fold_lora or self.tokens_per_pass is not None):
             raise UserError(
                 "hardware.strategy.stage=3 shards the weights that folding and passes need whole; use stage 1 or 2, or "
                 "hardware.fold_lora=false hardware.tokens_per_pass=null"

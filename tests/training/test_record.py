@@ -55,7 +55,7 @@ def test_a_killed_job_lets_go(tmp_path, holder):
 
 def test_a_finished_run_is_not_overwritten_but_can_be_continued(tmp_path):
     first = RunDirectory(tmp_path / "run")
-    first.record(config={})
+    first.record({}, config={})
     first.release()
     with pytest.raises(UserError, match="already holds a run"):
         RunDirectory(tmp_path / "run")
@@ -64,7 +64,7 @@ def test_a_finished_run_is_not_overwritten_but_can_be_continued(tmp_path):
 
 def test_the_refused_job_releases_what_it_claimed(tmp_path):
     first = RunDirectory(tmp_path)
-    first.record()
+    first.record({})
     first.release()
     with pytest.raises(UserError) as kept:  # the exception keeps the frame alive
         RunDirectory(tmp_path)
@@ -81,7 +81,9 @@ def test_a_directory_that_cannot_be_written_fails_at_once(tmp_path):
 
 def test_the_record_says_how_the_run_came_about(tmp_path):
     run = RunDirectory(tmp_path)
-    returned = run.record(config={"seed": 1}, overrides=["seed=1"], data_key="abc", tokenizer_hash="def")
+    returned = run.record(
+        {"overrides.yaml": "- seed=1\n"}, config={"seed": 1}, overrides=["seed=1"], data_key="abc", tokenizer_hash="def"
+    )
     record = json.loads((tmp_path / "run.json").read_text())
     assert record == json.loads(json.dumps(returned, default=str))
     assert (record["config"], record["overrides"]) == ({"seed": 1}, ["seed=1"])

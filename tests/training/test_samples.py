@@ -1,15 +1,13 @@
 """What the model writes while it is trained: kept, continued, and without a trace in the training."""
 
 import json
-from functools import partial
 
 import pytest
 import torch
 
 from musician.generation.sampling import Sampling
 from musician.runtime.errors import UserError
-from musician.train import answer
-from musician.training.callbacks.samples import Samples
+from musician.training.callbacks.samples import Samples, answer
 
 from .test_evaluation import Tables
 from .toys import data, fit, write_tunes
@@ -23,8 +21,7 @@ def tunes(tmp_path_factory):
 
 
 def samples(tunes, folder, **options):
-    write = partial(answer, data(tunes).renderer)
-    return Samples(write, folder, PROMPTS, Sampling(max_new_tokens=4, seed=5), **options)
+    return Samples(data(tunes).renderer, folder, PROMPTS, Sampling(max_new_tokens=4, seed=5), **options)
 
 
 def read(folder):

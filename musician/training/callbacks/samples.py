@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning.callbacks import Callback
 
+from musician.data.rendering.conversation import Message
+from musician.data.rendering.render import Renderer
+from musician.generation.sampling import Sampling
+from musician.generation.stream import stream
 from musician.runtime.atomic import write_text
 from musician.runtime.errors import UserError
 from musician.training.loggers.dashboard import log_table
@@ -25,7 +29,7 @@ class Samples(Callback):
     model. Each is the answer that `musician.generate` would give.
 
     Args:
-        write: returns the text that a network writes: `write(network, prompt, sampling)`.
+        renderer: the training's renderer.
         directory: of the run.
         prompts: what a user would say.
         sampling: how tokens are drawn.
@@ -38,10 +42,10 @@ class Samples(Callback):
 
     def __init__(
         self,
-        write: Callable[[Any, str, Any], str],
+        renderer: Renderer,
         directory: str | Path,
         prompts: Sequence[str],
-        sampling: Any,
+        sampling: Sampling,
         every_n_epochs: int = 1,
         at_start: bool = True,
     ) -> None:
@@ -49,7 +53,7 @@ class Samples(Callback):
             raise UserError(
                 f"callbacks.samples: prompts={list(prompts)} must hold one, every_n_epochs={every_n_epochs} be positive"
             )
-        self.write = write
+        self.renderer = renderer
         self.file = Path(directory) / "samples.jsonl"
         self.prompts = tuple(prompts)
         self.sampling = sampling
@@ -81,7 +85,7 @@ class Samples(Callback):
         was_training = network.training
         network.eval()
         try:
-            texts = [self.write(network, prompt, self.sampling) for prompt in self.prompts]
+            texts = [answer(self.renderer, network, prompt, self.sampling) for prompt in self.prompts]
         finally:
             network.train(was_training)
         self.rows = [row for row in self.rows if row["step"] < trainer.global_step]
@@ -91,3 +95,8 @@ class Samples(Callback):
             write_text(self.file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
             columns = list(self.rows[0])
             log_table(trainer.loggers, "samples", columns, [[row[name] for name in columns] for row in self.rows])
+
+
+def answer(renderer: Renderer, network: Any, prompt: str, sampling: Sampling) -> str:
+    """Return what a network answers, as `musician.generate` does."""
+    return "".join(stream(network, renderer, [Message("user", prompt)], sampling))

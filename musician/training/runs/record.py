@@ -49,12 +49,24 @@ class RunDirectory:
                 f"or continue it with ckpt_path={self.path}"
             )
 
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let another job have the directory."""
+        self.release()
+
     def release(self) -> None:
         """Let another job have the directory."""
         self._lock.close()
 
-    def record(self, **facts: Any) -> dict[str, Any]:
-        """Write `run.json`: the given facts, the command, git state, versions and machine."""
+    def record(self, composition: Mapping[str, str], **facts: Any) -> dict[str, Any]:
+        """Write `.hydra/`, and `run.json`: the given facts, the command, git state, versions and machine.
+
+        Args:
+            composition: content of the files of `.hydra/`, by name.
+            facts: of the job.
+        """
         record = {
             **facts,
             "command": sys.argv,
@@ -64,6 +76,9 @@ class RunDirectory:
             "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "gpus": _gpus()},
         }
         try:
+            (self.path / ".hydra").mkdir(exist_ok=True)
+            for name, text in composition.items():
+                write_text(self.path / ".hydra" / name, text)
             write_text(self.path / "run.json", json.dumps(record, indent=2, sort_keys=True, default=str) + "\n")
         except OSError as error:
             raise UserError(f"run directory {self.path}: cannot be written ({error.strerror})") from error
