@@ -12,8 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from musician.music.abc.reader import Tune, parse_tune
+from musician.music.analysis.melody_index import RunIndex
 
 Step = tuple[int, Fraction]
 RUN = 16
@@ -21,8 +24,6 @@ RUN = 16
 with 14, 10 with 16 (0.2 %) and 6 with 20; of 607 pairs of one title 56, 53, 49 and 46 % are joined."""
 MOVES = 20
 """Changes of pitch in a row that do so whatever their rhythm: with them 52 % are joined, the largest still 10."""
-
-_MULTIPLIERS = np.random.default_rng(20240225).integers(1, 2**63, size=1024, dtype=np.uint64) | np.uint64(1)
 
 
 def melody(tune: Tune) -> list[Step]:
@@ -79,16 +80,20 @@ def families(texts: Sequence[str], run: int = RUN, moves: int = MOVES) -> list[s
     its equals.
     """
     melodies = [melody(parse_tune(text)) for text in texts]
-    names = [_name(steps, text) for steps, text in zip(melodies, texts, strict=True)]
-    parents = list(range(len(texts)))
-    _join_equal(parents, names)
-    _join_shared(parents, [np.unique(run_hashes(step_codes(steps), run)) for steps in melodies])
-    _join_shared(parents, [np.unique(run_hashes(step_codes(_moves(steps)), moves)) for steps in melodies])
-    smallest: dict[int, str] = {}
-    for place, name in enumerate(names):
-        root = _root(parents, place)
-        smallest[root] = min(smallest.get(root, name), name)
-    return [smallest[_root(parents, place)] for place in range(len(texts))]
+    names = np.array([_name(steps, text) for steps, text in zip(melodies, texts, strict=True)])
+    _, first, same = np.unique(names, return_index=True, return_inverse=True)
+    joined = [
+        np.stack([np.arange(len(texts)), first[same]], axis=1),
+        RunIndex([step_codes(steps) for steps in melodies], run).shared(),
+        RunIndex([step_codes(_moves(steps)) for steps in melodies], moves).shared(),
+    ]
+    one, other = np.concatenate(joined).T
+    graph = coo_array((np.ones(len(one)), (one, other)), shape=(len(texts), len(texts)))
+    _, family = connected_components(graph, directed=False)
+    # Of each family the first in the order of names has the smallest.
+    order = np.argsort(names, kind="stable")
+    _, smallest = np.unique(family[order], return_index=True)
+    return names[order][smallest][family].tolist()
 
 
 def _name(steps: list[Step], text: str) -> str:
@@ -111,43 +116,3 @@ def _code(interval: int, above: int, below: int) -> int:
 def step_codes(steps: Iterable[Step]) -> NDArray[np.uint64]:
     """Return 64 bits for each step, `[steps]`."""
     return np.array([_code(interval, ratio.numerator, ratio.denominator) for interval, ratio in steps], np.uint64)
-
-
-def run_hashes(codes: NDArray[np.uint64], run: int) -> NDArray[np.uint64]:
-    """Return one 64-bit hash for each run of so many codes, `[codes - run + 1]`."""
-    if len(codes) < run:
-        return np.empty(0, np.uint64)
-    windows = np.lib.stride_tricks.sliding_window_view(codes, run)
-    return (windows * _MULTIPLIERS[:run]).sum(axis=1, dtype=np.uint64)
-
-
-def _root(parents: list[int], place: int) -> int:
-    while parents[place] != place:
-        parents[place] = parents[parents[place]]
-        place = parents[place]
-    return place
-
-
-def _join(parents: list[int], one: int, other: int) -> None:
-    one, other = _root(parents, one), _root(parents, other)
-    parents[max(one, other)] = min(one, other)
-
-
-def _join_equal(parents: list[int], names: list[str]) -> None:
-    first: dict[str, int] = {}
-    for place, name in enumerate(names):
-        _join(parents, first.setdefault(name, place), place)
-
-
-def _join_shared(parents: list[int], hashes: list[NDArray[np.uint64]]) -> None:
-    """Join every two texts that have a hash in common, by sorting all hashes and looking at neighbours."""
-    if not hashes:
-        return
-    owners = np.repeat(np.arange(len(hashes)), [len(each) for each in hashes])
-    joined = np.concatenate(hashes)
-    order = np.argsort(joined, kind="stable")
-    joined, owners = joined[order], owners[order]
-    same = joined[1:] == joined[:-1]
-    pairs = np.unique(np.stack([owners[:-1][same], owners[1:][same]], axis=1), axis=0)
-    for one, other in pairs.tolist():
-        _join(parents, one, other)

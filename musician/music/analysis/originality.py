@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from musician.music.abc.reader import Tune, parse_tune
-from musician.music.analysis.family import MelodyNote, melody, melody_notes, run_hashes, step_codes, steps_between
+from musician.music.analysis.family import MelodyNote, melody, melody_notes, step_codes, steps_between
+from musician.music.analysis.melody_index import Codes, Places, RunIndex
 
 SEED = 8
 """Steps in a row by which shared runs are found; shorter ones are common property and count as none."""
@@ -49,74 +49,60 @@ class Originality:
 
 
 class MelodyIndex:
-    """The melodies of many tunes, 32 bytes a note.
+    """The melodies of many tunes, 24 bytes a note.
 
     Args:
         tunes: ABC texts; of each its first tune.
     """
 
     def __init__(self, tunes: Iterable[str]) -> None:
-        melodies = [step_codes(melody(parse_tune(text))) for text in tunes]
-        self._starts = np.cumsum([0, *(len(codes) + 1 for codes in melodies)])
-        # A zero, which is no step's code, parts each melody from the next.
-        self._codes = np.concatenate([np.append(codes, np.uint64(0)) for codes in melodies] or [np.zeros(1, np.uint64)])
-        hashes = run_hashes(self._codes, SEED)
-        self._order = np.argsort(hashes, kind="stable")
-        self._hashes = hashes[self._order]
+        self._index = RunIndex([step_codes(melody(parse_tune(text))) for text in tunes], SEED)
 
     def __len__(self) -> int:
-        return len(self._starts) - 1
+        return len(self._index)
 
     def compare(self, text: str) -> Originality:
         """Compare the first tune of a text with all of the index; exact for shared runs of at least `SEED` steps."""
         tune = parse_tune(text)
         notes = melody_notes(tune)[:_MOST_NOTES]
         codes = step_codes(steps_between(notes))
-        begins, places = self._runs(codes)
-        lengths = self._lengths(codes, begins, places)
-        whole = lengths >= SEED  # of equal hashes of unequal steps there are none to be expected, and none is believed
-        begins, places, lengths = begins[whole], places[whole], lengths[whole]
+        begins, places, lengths = self._runs(codes)
         windows, copied = _windows(tune, notes, _reach(begins, lengths, len(codes)))
         if not len(lengths):
             return Originality(len(notes), 0, None, windows, copied)
         best = int(lengths.argmax())
-        owner = int(np.searchsorted(self._starts, places[best], side="right")) - 1
-        return Originality(len(notes), int(lengths[best]) + 1, owner, windows, copied)
+        nearest = int(self._index.owners(places[best]))
+        return Originality(len(notes), int(lengths[best]) + 1, nearest, windows, copied)
 
-    def _runs(self, codes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where runs shared with the index begin, here and there; none that could begin earlier."""
-        hashes = run_hashes(codes, SEED)
-        low = np.searchsorted(self._hashes, hashes, side="left")
-        counts = np.searchsorted(self._hashes, hashes, side="right") - low
-        begins = np.repeat(np.arange(len(hashes)), counts)
-        nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        places = self._order[np.repeat(low, counts) + nth]
-        earlier = (begins > 0) & (places > 0) & (codes[begins - 1] == self._codes[places - 1])
-        return begins[~earlier], places[~earlier]
+    def _runs(self, codes: Codes) -> tuple[Places, Places, Places]:
+        """Return where runs shared with the index begin, here and there, and how many steps they go on.
 
-    def _lengths(
-        self, codes: NDArray[np.uint64], begins: NDArray[np.int64], places: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """How many steps each run goes on."""
+        None of them could begin earlier.
+        """
+        known = self._index.codes
+        begins, places = self._index.find(codes)
+        earlier = (begins > 0) & (places > 0) & (codes[begins - 1] == known[places - 1])
+        begins, places = begins[~earlier], places[~earlier]
         lengths = np.zeros(len(begins), np.int64)
         going = np.arange(len(begins))
         while len(going):
             here, there = begins[going] + lengths[going], places[going] + lengths[going]
             inside = here < len(codes)
             going, here, there = going[inside], here[inside], there[inside]
-            going = going[codes[here] == self._codes[there]]
+            going = going[codes[here] == known[there]]
             lengths[going] += 1
-        return lengths
+        whole = lengths >= SEED  # unequal steps of equal hash, of which none are to be expected
+        return begins[whole], places[whole], lengths[whole]
 
 
-def _reach(begins: NDArray[np.int64], lengths: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def _reach(begins: Places, lengths: Places, count: int) -> Places:
     """Up to where the shared runs go that have begun by each step, `[steps]`."""
     ends = np.zeros(count, np.int64)
     np.maximum.at(ends, begins, begins + lengths)
     return np.maximum.accumulate(ends)
 
 
-def _windows(tune: Tune, notes: Sequence[MelodyNote], reach: NDArray[np.int64]) -> tuple[int, int]:
+def _windows(tune: Tune, notes: Sequence[MelodyNote], reach: Places) -> tuple[int, int]:
     """Count the windows of bars, and those whose steps all stand in one shared run."""
     starts = [note.start for note in notes]
     firsts = [bisect_left(starts, bar.start) for bar in tune.bars]
