@@ -1,1 +1,1 @@
-"""The page: a model asked, checked, seen and heard in a browser."""
+"""The web app: a model asked, its tunes checked, seen and heard in a browser."""

@@ -1,21 +1,21 @@
-"""The web application: routes, files, errors in one line."""
+"""The web application: routes, static files and middleware."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi import Depends, FastAPI
+from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi.telemetry import TelemetryConfig
-from starlette.exceptions import HTTPException
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp
 
-from musician.runtime.errors import UserError
-from musician.web.guard import LOOPBACK, Guard, error_body
-from musician.web.routes import chat, duelling, openai, status, tunes
+from musician.web.errors import add_handlers
+from musician.web.routes import analysis, chat, duels, openai, status, tunes
+from musician.web.security import LOOPBACK, PasswordBackend, SecurityHeaders, require_same_origin, unauthorized
 from musician.web.service import Service
 
 STATIC = Path(__file__).with_name("static")
@@ -23,56 +23,35 @@ STATIC = Path(__file__).with_name("static")
 _SILENT: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
-def create_app(service: Service, hosts: Collection[str] = (), password: str | None = None) -> Guard:
+def create_app(service: Service, hosts: Collection[str] = (), password: str | None = None) -> ASGIApp:
     """Build the application.
 
     Args:
-        service: the models and what may be asked of them.
-        hosts: names under which it may be asked, besides those of this machine's loopback.
-        password: that visitors must know; None asks for none.
+        service: the models and what they may be asked.
+        hosts: names in the Host header that are accepted besides those of loopback; any other is refused, because a
+            site whose name is made to resolve to this machine (DNS rebinding) would have it.
+        password: of the visitors; None requires none.
     """
-    # FastAPI's own pages of documentation load scripts from elsewhere.
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, telemetry=_SILENT)
+    app = FastAPI(
+        # FastAPI's own pages of documentation load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        telemetry=_SILENT,
+        max_body_size=service.limits.max_body_bytes,
+        dependencies=[Depends(require_same_origin)],
+    )
     app.state.service = service
-    for module in (chat, duelling, tunes, openai, status):
+    for module in (analysis, chat, duels, openai, status, tunes):
         app.include_router(module.router)
-    app.add_api_route("/", _page, include_in_schema=False)
+    app.add_api_route("/", _index)
     app.mount("/static", StaticFiles(directory=STATIC))
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(UserError, _mistake)
-    app.add_exception_handler(Exception, _failure)
-
-    def refused(code: int) -> None:
-        service.metrics.add("musician_refused_total", status=str(code))
-
-    return Guard(app, {*LOOPBACK, *hosts}, password, service.limits.max_body_bytes, refused)
+    add_handlers(app)
+    if password is not None:
+        app.add_middleware(AuthenticationMiddleware, PasswordBackend(password), on_error=unauthorized)
+    app.add_middleware(TrustedHostMiddleware, [*LOOPBACK, *hosts], www_redirect=False)
+    return SecurityHeaders(app, service.metrics.refused)
 
 
-async def _page() -> FileResponse:
+async def _index() -> FileResponse:
     return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8")
-
-
-def _line(request: Request, code: int, line: str, headers: Any = None) -> JSONResponse:
-    return JSONResponse(error_body(request.url.path, code, line), code, headers)
-
-
-async def _http_error(request: Request, error: Any) -> JSONResponse:
-    return _line(request, error.status_code, str(error.detail), error.headers)
-
-
-async def _mistake(request: Request, error: Exception) -> JSONResponse:
-    return _line(request, 422, str(error))
-
-
-async def _invalid(request: Request, error: Any) -> JSONResponse:
-    first = error.errors()[0]
-    if first["type"].startswith("json"):
-        return _line(request, 400, "the body is not JSON")
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    return _line(request, 422, f"{where}: {first['msg']}" if where else str(first["msg"]))
-
-
-async def _failure(request: Request, error: Exception) -> JSONResponse:
-    # The framework writes the traceback to the log.
-    return _line(request, 500, "the server failed on this; its log says why")

@@ -6,7 +6,7 @@ from functools import cache
 
 from musician.music.tasks.rules import make_tasks
 
-#: Written for this page, so that nobody's tune is shipped.
+#: Written for this file, so that nobody's tune is shipped.
 _TUNE = """X:1
 T:The Page Turner
 R:jig

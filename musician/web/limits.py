@@ -1,4 +1,4 @@
-"""What one visitor may ask of the page."""
+"""Upper bounds on what visitors of the web app may ask."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Limits(TuneLimits):
         max_new_tokens: of one answer.
         max_prompt_chars: of one conversation.
         max_body_bytes: of a request.
-        writing: answers written at a time, by all models together; each holds its keys and values in memory.
-        waiting: requests that may wait for their turn; more are refused.
+        writing: answers decoded at a time, by all models together; each holds its keys and values in memory.
+        waiting: requests that may wait in the queue; more are refused.
         answer_seconds: an answer that takes longer is ended.
         duels: comparisons that are remembered; the oldest are forgotten.
-        grace_seconds: what running answers have left when the server is told to end.
+        grace_seconds: what running answers have left after a signal to end.
     """
 
     max_new_tokens: int = 2048

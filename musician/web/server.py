@@ -4,75 +4,87 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections.abc import Iterable
 from threading import Thread
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from musician.runtime.errors import UserError
-from musician.web.guard import LOOPBACK, Guard
-from musician.web.service import Service
+from musician.web.jobs.queue import JobQueue
+from musician.web.security import LOOPBACK
 
 #: Connections at a time; more are answered with 503 by uvicorn.
 _CONNECTIONS = 512
-#: Beyond the grace of answers, for their last words.
-_LAST_WORDS_SECONDS = 5
+#: Beyond the grace of answers, for their last events.
+_LAST_EVENTS_SECONDS = 5
 
 
-def check_exposure(host: str, password: object) -> None:
-    """Refuse to listen beyond this machine without a password.
+def url_host(host: str) -> str:
+    """Return an address as a URL has it: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def check_exposure(host: str, hosts: Iterable[str], password: object) -> None:
+    """Refuse to listen beyond this machine without a password, and to accept any name.
 
     Raises:
-        UserError: another address than loopback and no password, or one that is empty or no text.
+        UserError: an address other than loopback and no password, a password that is empty or no text, or a pattern
+            among the names.
     """
     if password is not None and not (isinstance(password, str) and password.strip()):
-        raise UserError("demo: password is empty or no text; set MUSICIAN_PASSWORD, quote password='...', or give null")
-    if host not in LOOPBACK and password is None:
         raise UserError(
-            f"demo: host={host} can be reached from other machines and needs a password: "
+            "serve: password is empty or no text; set MUSICIAN_PASSWORD, quote password='...', or give null"
+        )
+    if url_host(host) not in LOOPBACK and password is None:
+        raise UserError(
+            f"serve: host={host} can be reached from other machines and needs a password: "
             "set MUSICIAN_PASSWORD or password=..."
         )
+    for name in hosts:
+        if "*" in name:
+            raise UserError(f"serve: hosts={name}: patterns are not accepted; list each name")
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; port 0 takes any free one.
 
     Raises:
-        UserError: the address cannot be had.
+        UserError: the address is not available.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
     except (OSError, OverflowError) as error:
-        raise UserError(f"demo: cannot listen on {host} port {port} ({error}); choose another port=...") from error
+        raise UserError(f"serve: cannot listen on {host} port {port} ({error}); choose another port=...") from error
 
 
-def run(app: Guard, service: Service, listening: socket.socket) -> None:
-    """Serve until a signal comes; then take no more, and give running answers their grace."""
-    grace = service.limits.grace_seconds
+def run(app: ASGIApp, queue: JobQueue, listening: socket.socket, grace_seconds: float) -> None:
+    """Serve until a signal comes; then accept no more requests, and give running answers their grace."""
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         server_header=False,
         limit_concurrency=_CONNECTIONS,
-        timeout_graceful_shutdown=int(grace) + _LAST_WORDS_SECONDS,
+        timeout_graceful_shutdown=int(grace_seconds) + _LAST_EVENTS_SECONDS,
     )
-    server = _Server(config, service)
+    server = _Server(config, queue, grace_seconds)
     server.run(sockets=[listening])
-    service.queue.join(_LAST_WORDS_SECONDS)
-    if server.interrupted:  # uvicorn raises the signal again, which says nothing where a shell has it ignored
+    queue.join(_LAST_EVENTS_SECONDS)
+    if server.interrupted:  # uvicorn raises the signal again, which does nothing where a shell has it ignored
         raise KeyboardInterrupt
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, queue: JobQueue, grace_seconds: float) -> None:
         super().__init__(config)
-        self._service = service
+        self._queue, self._grace = queue, grace_seconds
         self.interrupted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # In a thread: a signal may come while this one holds the queue's lock.
-        Thread(target=self._service.queue.close, args=(self._service.limits.grace_seconds,)).start()
+        Thread(target=self._queue.close, args=(self._grace,)).start()
         self.interrupted = self.interrupted or sig == signal.SIGINT
         super().handle_exit(sig, frame)

@@ -1,36 +1,37 @@
-"""What the routes of the page share."""
+"""What the routes of the web app share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 
 from musician.generation.sampling import Sampling
-from musician.web.jobs.duels import Duel, Duels
-from musician.web.jobs.job import Ask, Job
-from musician.web.jobs.queue import AnswerQueue, QueueClosed, QueueFull
-from musician.web.jobs.writer import Writer
+from musician.web.jobs.duels import Duels
+from musician.web.jobs.job import GenerationRequest, Job
+from musician.web.jobs.model import ServedModel
+from musician.web.jobs.queue import JobQueue
+from musician.web.known_tunes import KnownTunes
 from musician.web.limits import Limits
 from musician.web.metrics import Metrics
-from musician.web.routes.originality import KnownTunes
 
 
 @dataclass
 class Service:
-    """The models, what may be asked of them, and the queue before them.
+    """The models and the queue before them.
 
     Attributes:
-        writers: the models; a second one can be compared with the first.
+        models: a second one can be compared with the first.
         presets: named settings; the first is the default.
         limits: upper bounds.
-        votes: where votes of comparisons are appended.
+        votes: file to which votes of comparisons are appended.
         known: tunes that a tune can be compared with.
     """
 
-    writers: Sequence[Writer]
+    models: Sequence[ServedModel]
     presets: Mapping[str, Sampling]
     limits: Limits = field(default_factory=Limits)
     votes: Path = Path("votes.jsonl")
@@ -39,60 +40,39 @@ class Service:
     def __post_init__(self) -> None:
         self.metrics = Metrics()
         self.duels = Duels(self.limits.duels, self.votes)
-        limits = self.limits
-        self.queue = AnswerQueue(limits.waiting, limits.writing, limits.answer_seconds, self.metrics)
+        self.queue = JobQueue(self.limits, self.metrics)
 
     @property
-    def models(self) -> dict[str, Writer]:
-        """The models by their ids."""
-        return {f"m{place}": writer for place, writer in enumerate(self.writers)}
+    def models_by_id(self) -> dict[str, ServedModel]:
+        """The models by the ids `m0`, `m1`."""
+        return {f"m{number}": model for number, model in enumerate(self.models)}
 
-    @property
-    def preset(self) -> Sampling:
-        """The default settings."""
-        return next(iter(self.presets.values()))
-
-    def model(self, name: str) -> Writer:
+    def model(self, name: str) -> ServedModel:
         """Look a model up by id or name.
 
         Raises:
             HTTPException: there is none.
         """
-        models = self.models
-        known = {**{writer.name: writer for writer in models.values()}, **models}
+        known = {model.name: model for model in self.models} | self.models_by_id
         if name not in known:
-            raise HTTPException(404, f"there is no model {name[:80]!r}; there are {', '.join(models)}")
+            raise HTTPException(404, f"there is no model {name[:80]!r}; use one of {', '.join(self.models_by_id)}")
         return known[name]
 
-    def duel(self, name: str) -> Duel:
-        """Look a duel up.
+    def submit(self, request: GenerationRequest) -> Job:
+        """Queue a request.
 
         Raises:
-            HTTPException: there is none.
+            HTTPException: too many wait, the server is ending, or the model's answers cannot be constrained.
         """
-        found = self.duels.find(name)
-        if found is None:
-            raise HTTPException(404, "there is no such duel; old ones are forgotten")
-        return found
-
-    def submit(self, ask: Ask) -> Job:
-        """Queue an answer.
-
-        Raises:
-            HTTPException: too many wait, the server is ending, or the model cannot be held to a grammar.
-        """
-        if ask.wishes and not ask.writer.constrains:
+        if request.wishes and not request.model.constrains:
             raise HTTPException(422, "constraint: this model's tokenizer cannot be held to the grammar")
-        try:
-            return self.queue.submit(ask)
-        except QueueFull:
-            self.metrics.add("musician_refused_total", status="429")
-            raise HTTPException(429, f"{self.limits.waiting} others wait already; try again soon") from None
-        except QueueClosed:
-            raise HTTPException(503, "the server is ending; ask again later") from None
+        return self.queue.submit(request)
 
 
-def service(request: Request) -> Service:
-    """The service of the app that a request came to; a FastAPI dependency."""
-    found: Service = request.app.state.service
-    return found
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+#: Parameter of a route: the service of the application that was asked.
+ServiceDep = Annotated[Service, Depends(_service)]

@@ -1,4 +1,4 @@
-"""A real server on a real socket, and models whose writing a test holds in its hand."""
+"""A real server on a real socket, and models whose answers a test scripts."""
 
 import contextlib
 import json
@@ -14,8 +14,9 @@ uvicorn = pytest.importorskip("uvicorn")
 
 from musician.data.rendering.render import Renderer  # noqa: E402
 from musician.generation.sampling import Sampling  # noqa: E402
+from musician.lm.language_model import LanguageModel  # noqa: E402
 from musician.web.app import create_app  # noqa: E402
-from musician.web.jobs.writer import Begun, ModelWriter, Written  # noqa: E402
+from musician.web.jobs.model import Piece, ServedModel  # noqa: E402
 from musician.web.limits import Limits  # noqa: E402
 from musician.web.server import listen  # noqa: E402
 from musician.web.service import Service  # noqa: E402
@@ -37,7 +38,7 @@ ASK = {"messages": [{"role": "user", "content": "Write a jig."}]}
 
 
 class Scripted:
-    """A writer of given pieces that waits for `go` before each step; `until_stopped` repeats the last one for ever."""
+    """A model that answers with given pieces, each after `go`; `until_stopped` repeats the last one for ever."""
 
     constrains = True
 
@@ -52,7 +53,7 @@ class Scripted:
         self.begun.append(messages[-1].content)
         self.idle.clear()
         self._places[len(self.begun)] = 0
-        return Begun(len(self.begun), len(messages))
+        return len(self.begun), len(messages)
 
     def cancel(self, handle):
         self._places.pop(handle)
@@ -64,21 +65,21 @@ class Scripted:
         if not self.go.wait(0.01):
             return []
         time.sleep(0.001)
-        return [self._written(handle) for handle in list(self._places)]
+        return [self._piece(handle) for handle in list(self._places)]
 
-    def _written(self, handle):
+    def _piece(self, handle):
         place = self._places[handle]
         self._places[handle] += 1
         last = place == len(self.pieces) - 1 and not self.until_stopped
         if last:
             self.cancel(handle)
-        return Written(handle, self.pieces[min(place, len(self.pieces) - 1)], 1, "end" if last else "")
+        return Piece(handle, self.pieces[min(place, len(self.pieces) - 1)], 1, "end" if last else "")
 
 
 @contextlib.contextmanager
-def serving(*writers, limits=None, votes=None, known=None, **options):
-    """A client of a server with these writers; `client.service` is its service."""
-    service = Service(writers, PRESETS, limits or Limits(), votes, known)
+def serving(*models, limits=None, votes=None, known=None, **options):
+    """A client of a server with these models; `client.service` is its service."""
+    service = Service(models, PRESETS, limits or Limits(), votes, known)
     with listen("127.0.0.1", 0) as socket:
         server = uvicorn.Server(uvicorn.Config(create_app(service, **options), log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
@@ -123,9 +124,9 @@ def wait_for(condition, seconds=10):
 
 
 @pytest.fixture(scope="session")
-def tiny_writer(tiny_network, byte_tokenizer):
-    """A network with random weights as the page sees it."""
-    return ModelWriter("tiny", tiny_network.eval(), Renderer(byte_tokenizer, "human_assistant"))
+def tiny_model(tiny_network, byte_tokenizer):
+    """A network with random weights as the web app sees it."""
+    return ServedModel("tiny", LanguageModel(tiny_network.eval(), Renderer(byte_tokenizer, "human_assistant")))
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,8 @@ from xml.etree import ElementTree
 import mido
 import pytest
 
-from musician.data.sources.corpus import CorpusTune
+from musician.web.known_tunes import KnownTunes
 from musician.web.limits import Limits
-from musician.web.routes.originality import KnownTunes
 
 from .browsing import PITCHES, TUNE, ask, until, visiting, wait_for_notes, writer
 from .conftest import ASK, Scripted, events, serving, wait_for
@@ -220,8 +219,8 @@ def test_the_tune_goes_back_as_context_and_again_draws_another_seed(browser):
         assert page.locator(".message.assistant").count() == 2
 
 
-def test_settings_and_grammar_are_sent_and_a_real_model_keeps_to_them(browser, tiny_writer):
-    with serving(tiny_writer) as client, visiting(browser, client) as page:
+def test_settings_and_grammar_are_sent_and_a_real_model_keeps_to_them(browser, tiny_model):
+    with serving(tiny_model) as client, visiting(browser, client) as page:
         page.click("#open-settings")
         page.select_option("#preset", "original")
         page.fill("#max_new_tokens", "300")
@@ -286,9 +285,9 @@ def test_a_refusal_is_one_line_and_the_question_comes_back(browser):
         assert page.locator(".message").count() == 0
 
 
-def test_the_nearest_known_tune_is_named(browser):
-    known = KnownTunes([CorpusTune("own", "waltzes.abc", 0, TUNE.replace("Test Waltz", "Known Waltz"))])
-    with serving(writer(), known=known) as client, visiting(browser, client) as page:
+def test_the_nearest_known_tune_is_named(browser, tmp_path):
+    (tmp_path / "waltzes.abc").write_text(TUNE.replace("Test Waltz", "Known Waltz"))
+    with serving(writer(), known=KnownTunes(str(tmp_path))) as client, visiting(browser, client) as page:
         ask(page)
         page.click("#tab-origin")
         page.wait_for_selector("#panel-origin dl")

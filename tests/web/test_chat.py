@@ -12,8 +12,8 @@ from .conftest import ASK, PRESETS, Scripted, answer, events, serving, text_of, 
 
 
 @pytest.fixture(scope="module")
-def page(tiny_writer):
-    with serving(tiny_writer) as client:
+def page(tiny_model):
+    with serving(tiny_model) as client:
         yield client
 
 
@@ -34,13 +34,13 @@ def test_the_page_and_its_setup(page):
     assert list(dict.fromkeys(example["family"] for example in found["examples"])) == families
 
 
-def test_an_answer_is_what_the_model_streams(page, tiny_writer):
+def test_an_answer_is_what_the_model_streams(page, tiny_model):
     settings = {"temperature": 1.5, "top_k": 50, "top_p": 0.95, "repetition_penalty": 1.1, "max_new_tokens": 40}
     told = answer(page, sampling=settings, seed=7)
     expected = "".join(
         stream(
-            tiny_writer.forward,
-            tiny_writer.renderer,
+            tiny_model.forward,
+            tiny_model.renderer,
             [Message("user", "Write a jig.")],
             Sampling(**settings, seed=7),
         )
@@ -166,12 +166,12 @@ def test_several_are_written_at_a_time_and_each_ends_for_its_own_reason():
     """The first fails, the second is left, the third is written to its end."""
 
     class Broken(Scripted):
-        def _written(self, handle):
-            written = super()._written(handle)
+        def _piece(self, handle):
+            piece = super()._piece(handle)
             if self.begun[handle - 1] != "fails":
-                return written
+                return piece
             self.cancel(handle)
-            return written._replace(text="", end="failed", error=ZeroDivisionError("secret"))
+            return piece._replace(text="", end="failed", error=ZeroDivisionError("secret"))
 
     writer = Broken("a", "b", "c", held=True)
 
@@ -260,7 +260,7 @@ ATTACKS = (
 def test_what_a_model_writes_stays_text_within_its_event():
     with serving(Scripted(*ATTACKS)) as page, page.stream("POST", "/api/generate", json=ASK) as response:
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["cache-control"] == "no-cache"
         told = list(events(response))
     assert [data["text"] for name, data in told if name == "text"] == list(ATTACKS)
     assert [name for name, _ in told] == ["start", *["text"] * len(ATTACKS), "done"]

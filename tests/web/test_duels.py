@@ -7,7 +7,7 @@ import pytest
 
 from musician.generation.sampling import Sampling
 from musician.web.jobs.duels import Duels
-from musician.web.jobs.job import Ask
+from musician.web.jobs.job import GenerationRequest
 from musician.web.limits import Limits
 
 from .conftest import ASK, Scripted, answer, events, serving, text_of, wait_for
@@ -66,7 +66,8 @@ def test_nothing_tells_who_is_who(page):
 def test_the_sides_are_drawn_by_lot(votes):
     old, new = Scripted("x", name="old"), Scripted("y", name="new")
     duels = Duels(100, votes)
-    drawn = [duels.find(duels.new([old, new], Ask(old, [], Sampling()))).asks["a"].writer for _ in range(64)]
+    request = GenerationRequest(old, [], Sampling())
+    drawn = [duels.find(duels.new([old, new], request)).requests["a"].model for _ in range(64)]
     assert 10 < drawn.count(old) < 54  # a fair coin leaves these bounds once in ten million runs
 
 

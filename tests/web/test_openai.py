@@ -17,8 +17,8 @@ def client_of(page, key="none"):
 
 
 @pytest.fixture(scope="module")
-def page(tiny_writer):
-    with serving(tiny_writer) as client:
+def page(tiny_model):
+    with serving(tiny_model) as client:
         yield client
 
 
@@ -106,8 +106,8 @@ def test_an_error_within_a_stream_reaches_the_client(client):
         list(client.chat.completions.create(model="tiny", messages=long, stream=True))
 
 
-def test_the_password_is_the_key(tiny_writer):
-    with serving(tiny_writer, password="secret") as page:
+def test_the_password_is_the_key(tiny_model):
+    with serving(tiny_model, password="secret") as page:
         assert len(list(client_of(page, "secret").models.list())) == 1
         with pytest.raises(openai.AuthenticationError):
             client_of(page, "guess").models.list()

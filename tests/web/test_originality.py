@@ -4,7 +4,7 @@ import pytest
 
 from musician.music.abc.reader import parse_tune
 from musician.music.edit.transpose import transpose_by
-from musician.web.routes.originality import known_tunes
+from musician.web.known_tunes import KnownTunes
 
 from .conftest import Scripted, serving
 
@@ -17,7 +17,7 @@ def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tunes")
     (folder / "deep").mkdir()
     (folder / "deep" / "book.abc").write_text(OLD + "\n" + OTHER)
-    known = known_tunes(str(folder))
+    known = KnownTunes(str(folder))
     assert len(known) == 2
     with serving(Scripted("x"), known=known) as client:
         yield client

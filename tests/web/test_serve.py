@@ -41,9 +41,9 @@ def running(folder, *arguments, env=None):
             stderr=stderr,
         )
     try:
-        wait_for(lambda: b"page: " in out.read_bytes() or process.poll() is not None, seconds=120)
+        wait_for(lambda: b"web app: " in out.read_bytes() or process.poll() is not None, seconds=120)
         assert process.poll() is None, err.read_text()
-        url = re.search(r"page: (\S+)", out.read_text())[1]
+        url = re.search(r"web app: (\S+)", out.read_text())[1]
         limits = httpx.Limits(max_connections=STREAMS + 4)
         with httpx.Client(base_url=url, timeout=120, limits=limits) as client:
             wait_for(lambda: _well(client), seconds=30)
@@ -170,11 +170,11 @@ def test_what_cannot_begin_is_said_in_one_line(tmp_path, model, arguments, words
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
+@pytest.mark.parametrize("package", ["fastapi", "prometheus_client", "uvicorn"])
 def test_without_the_extra_one_line_names_it(tmp_path, model, package):
     code = (
         f"import sys; sys.modules['{package}'] = None; sys.argv[1:] = ['model={model}']; "
-        "from musician import demo; demo.main()"
+        "from musician import serve; serve.main()"
     )
     assert_refused(spawn_python("-c", code, cwd=tmp_path), package, "pip install 'musician[web]'")
 

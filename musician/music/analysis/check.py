@@ -6,7 +6,9 @@ from fractions import Fraction
 
 from musician.music.abc.meter import parse_meter, parse_unit
 from musician.music.abc.reader import Bar, Tune
+from musician.music.abc.repeats import playing_order
 
+_SHOWN_SIGNS = 40
 _SECTION = ("||", "|]", "[|")
 
 
@@ -39,6 +41,18 @@ def check_header(tune: Tune) -> list[str]:
         faults.append(f"M:{meter[:40]} is no meter")
     if unit and parse_unit(unit) is None:
         faults.append(f"L:{unit[:40]} is no unit length")
+    return faults
+
+
+def check_tune(tune: Tune) -> list[str]:
+    """Return what is wrong besides bars: the header, signs that are no ABC, repeats without a reasonable end."""
+    faults = check_header(tune)
+    signs = [element.text for element in tune.elements if element.kind == "unread"]
+    if signs:
+        shown = " ".join(signs)[:_SHOWN_SIGNS]
+        faults.append(f"{len(signs)} {'sign is' if len(signs) == 1 else 'signs are'} no ABC and skipped: {shown}")
+    if any(order.cut for order in playing_order(tune).values()):
+        faults.append("with its repeats and parts the tune is too long to play")
     return faults
 
 

@@ -1,1 +1,1 @@
-"""Answers that are being written: queue, batching, streaming."""
+"""Answers that are being generated: queue, batch, events."""

@@ -1,4 +1,4 @@
-"""Two models compared blind: who wrote what is told after the vote, and the vote is kept as a preference."""
+"""Two models compared blind: the vote reveals which model wrote which answer, and is stored as a preference."""
 
 from __future__ import annotations
 
@@ -6,53 +6,77 @@ import json
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
+from fastapi import HTTPException
+
 from musician.runtime.errors import UserError
-from musician.web.jobs.job import Ask
-from musician.web.jobs.writer import Writer
+from musician.web.jobs.job import GenerationRequest
+from musician.web.jobs.model import ServedModel
 
 Side = Literal["a", "b"]
 Choice = Literal["a", "b", "tie", "neither"]
 
 
-class DuelConflict(Exception):
-    """Something asked of a duel that cannot be now; the text says why."""
-
-
 @dataclass
 class Duel:
-    """One question and the two models that answer it; `sides` says which, and is drawn by lot."""
+    """One question to two models; which of them is side a is random."""
 
-    asks: Mapping[Side, Ask]
+    requests: dict[Side, GenerationRequest]
     answers: dict[Side, str] = field(default_factory=dict)
-    writing: set[Side] = field(default_factory=set)
+    running: set[Side] = field(default_factory=set)
     voted: bool = False
 
-    def begin(self, side: Side) -> Ask:
-        """Take a side up to be written.
+    @contextmanager
+    def run(self, side: Side) -> Iterator[GenerationRequest]:
+        """Yield the request of a side while it is being answered.
 
         Raises:
-            DuelConflict: it is being written, or is there.
+            HTTPException: it is being answered, or has its answer.
         """
-        if side in self.writing or side in self.answers:
-            raise DuelConflict(f"answer {side} is there or being written; a duel has one of each")
-        self.writing.add(side)
-        return self.asks[side]
+        if side in self.running or side in self.answers:
+            raise HTTPException(409, f"answer {side} exists or is being written; a duel has one of each")
+        self.running.add(side)
+        try:
+            yield self.requests[side]
+        finally:
+            self.running.discard(side)
 
-    def end(self, side: Side, answer: str | None) -> None:
-        """Keep an answer; None: it was not finished, and may be asked for again."""
-        self.writing.discard(side)
-        if answer is not None:
-            self.answers[side] = answer
+    def preference(self, choice: Choice) -> dict[str, Any]:
+        """Return the vote as a row of preference data, in the conversational format of TRL's DPO.
+
+        `chosen` and `rejected` are null after `tie` and `neither`; `answers` and `models` have both in any case.
+        """
+        first = self.requests["a"]
+        others: dict[str, Side] = {"a": "b", "b": "a"}
+        sampling = asdict(first.sampling)
+        return {
+            "prompt": [asdict(message) for message in first.messages],
+            "chosen": self._turn(choice),
+            "rejected": self._turn(others.get(choice)),
+            "choice": choice,
+            "answers": dict(sorted(self.answers.items())),
+            "models": self.models(),
+            "sampling": {name: value for name, value in sampling.items() if name != "seed"},
+            "seed": first.sampling.seed,
+            "constraint": asdict(first.wishes) if first.wishes else None,
+        }
+
+    def _turn(self, side: str | None) -> list[dict[str, str]] | None:
+        return None if side not in self.answers else [{"role": "assistant", "content": self.answers[side]}]
+
+    def models(self) -> dict[str, str]:
+        """Return the model's name by side."""
+        return {side: request.model.name for side, request in sorted(self.requests.items())}
 
 
 class Duels:
-    """The duels of this process, and the file their votes go to.
+    """The duels of this process, and the file of their votes.
 
     Args:
         most: how many are remembered; the oldest are forgotten.
@@ -64,73 +88,51 @@ class Duels:
         self._duels: OrderedDict[str, Duel] = OrderedDict()
         self._lock = Lock()
 
-    def new(self, writers: Sequence[Writer], ask: Ask) -> str:
-        """Draw which of two models is side a, and return the new duel's id."""
-        first, second = secrets.SystemRandom().sample(list(writers), 2)
-        drawn = [(first, "a"), (second, "b")]
-        asks: Any = {side: Ask(writer, ask.messages, ask.sampling, ask.wishes) for writer, side in drawn}
+    def new(self, models: Sequence[ServedModel], request: GenerationRequest) -> str:
+        """Put a request to two models in random order, and return the id of the duel."""
+        a, b = secrets.SystemRandom().sample(models, 2)
         name = secrets.token_urlsafe(16)
         with self._lock:
-            self._duels[name] = Duel(asks)
+            self._duels[name] = Duel({"a": replace(request, model=a), "b": replace(request, model=b)})
             if len(self._duels) > self._most:
                 self._duels.popitem(last=False)
         return name
 
-    def find(self, name: str) -> Duel | None:
-        """Look a duel up."""
-        return self._duels.get(name)
-
-    def vote(self, duel: Duel, choice: Choice) -> dict[str, str]:
-        """Write a vote down and return the names of both models.
+    def find(self, name: str) -> Duel:
+        """Look a duel up.
 
         Raises:
-            DuelConflict: an answer is missing, or there was a vote.
+            HTTPException: there is none.
+        """
+        if name not in self._duels:
+            raise HTTPException(404, "there is no such duel; old ones are forgotten")
+        return self._duels[name]
+
+    def vote(self, name: str, choice: Choice) -> dict[str, str]:
+        """Store a vote and return the names of both models.
+
+        Raises:
+            HTTPException: there is no such duel, an answer is missing, or there was a vote.
             UserError: the file cannot be written.
         """
+        duel = self.find(name)
         with self._lock:
             if duel.voted:
-                raise DuelConflict("this duel has its vote")
+                raise HTTPException(409, "this duel has its vote")
             if len(duel.answers) < 2:
-                raise DuelConflict("both answers must be there before the vote")
-            self._append(preference(duel, choice))
+                raise HTTPException(409, "both answers must exist before the vote")
+            self._append(duel.preference(choice))
             duel.voted = True
-        return {side: ask.writer.name for side, ask in duel.asks.items()}
+        return duel.models()
 
     def _append(self, row: dict[str, Any]) -> None:
-        """Append one whole line, on disk before this returns."""
+        """Append one line, on disk before this returns."""
         try:
             self._votes.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._votes, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(descriptor, (json.dumps(row) + "\n").encode())
+            with os.fdopen(descriptor, "w") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
                 os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
         except OSError as error:
             raise UserError(f"votes {self._votes}: cannot be written ({error.strerror})") from error
-
-
-def preference(duel: Duel, choice: Choice) -> dict[str, Any]:
-    """One row of preference data, in the conversational format of TRL's DPO.
-
-    `chosen` and `rejected` are null after `tie` and `neither`; `answers` and `models` have both whatever was chosen.
-    """
-    one = duel.asks["a"]
-    better: Side = "b" if choice == "b" else "a"
-    worse: Side = "a" if choice == "b" else "b"
-    decided = choice in ("a", "b")
-    return {
-        "prompt": [asdict(message) for message in one.messages],
-        "chosen": _turn(duel.answers[better]) if decided else None,
-        "rejected": _turn(duel.answers[worse]) if decided else None,
-        "choice": choice,
-        "answers": dict(sorted(duel.answers.items())),
-        "models": {side: ask.writer.name for side, ask in duel.asks.items()},
-        "sampling": {name: value for name, value in asdict(one.sampling).items() if name != "seed"},
-        "seed": one.sampling.seed,
-        "constraint": asdict(one.wishes) if one.wishes else None,
-    }
-
-
-def _turn(text: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": text}]

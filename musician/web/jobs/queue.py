@@ -1,138 +1,177 @@
-"""Answers in their turn: so many are written at a time, the others wait, and no more than may wait are taken."""
+"""A bounded queue before the thread that decodes: so many answers at a time, the others wait."""
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from threading import Condition, Thread
 
-from musician.web.jobs.desk import Desk, Ended
-from musician.web.jobs.job import Ask, Job
+from fastapi import HTTPException
+
+from musician.runtime.errors import UserError
+from musician.web.jobs.job import GenerationRequest, Job
+from musician.web.jobs.model import Piece, ServedModel
+from musician.web.limits import Limits
 from musician.web.metrics import Metrics
 
-
-class QueueFull(Exception):
-    """So many wait that no more are taken."""
-
-
-class QueueClosed(Exception):
-    """The server is ending."""
+_log = logging.getLogger(__name__)
+_FAILED = "the model failed on this request; the server's log says why"
+_CLOSED = "the server is ending; ask again later"
 
 
-class AnswerQueue:
-    """Gives jobs, first come first served, to the one thread that uses the models.
+class JobQueue:
+    """Runs jobs, first come first served, in one thread that uses the models.
 
     Args:
-        waiting: how many may wait.
-        writing: how many are written at a time, by all models together.
-        seconds: how long an answer may take.
-        metrics: counts what ends.
+        limits: how many jobs wait, how many are decoded at a time, and for how long.
+        metrics: counts the jobs.
     """
 
-    def __init__(self, waiting: int, writing: int, seconds: float, metrics: Metrics) -> None:
-        self.metrics = metrics
-        self._most, self._at_once, self._seconds = waiting, writing, seconds
+    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+        self._limits, self._metrics = limits, metrics
         self._waiting: deque[Job] = deque()
         self._running: set[Job] = set()
         self._changed = Condition()
         self._closed = False
-        self._thread = Thread(target=self._work, name="answers", daemon=True)
+        metrics.waiting.set_function(lambda: len(self._waiting))
+        metrics.running.set_function(lambda: self.running)
+        self._thread = Thread(target=self._work, name="decoding", daemon=True)
         self._thread.start()
 
     @property
-    def waiting(self) -> int:
-        """Jobs whose turn has not come."""
-        return len(self._waiting)
-
-    @property
     def running(self) -> int:
-        """Answers under way."""
+        """Number of answers in the batch."""
         return len(self._running)
 
     @property
     def alive(self) -> bool:
-        """Whether there is still a thread that writes."""
+        """Whether the thread is alive."""
         return self._thread.is_alive()
 
-    def submit(self, ask: Ask) -> Job:
+    def submit(self, request: GenerationRequest) -> Job:
         """Queue a job; from within an event loop.
 
         Raises:
-            QueueFull: too many wait.
-            QueueClosed: after `close`.
+            HTTPException: too many wait, or the server is ending.
         """
-        job = Job(ask)
+        job = Job(request)
         with self._changed:
             if self._closed:
-                raise QueueClosed
-            if len(self._waiting) >= self._most:
-                raise QueueFull
+                raise HTTPException(503, _CLOSED)
+            if len(self._waiting) >= self._limits.waiting:
+                raise HTTPException(429, f"{self._limits.waiting} others wait already; try again soon")
             self._waiting.append(job)
-            self._tell_positions()
+            self._send_positions()
             self._changed.notify()
         return job
 
     def leave(self, job: Job) -> None:
-        """Take a job out, or end it after the token it is at."""
-        job.leave()
+        """Remove a job from the queue, or end it after the current step; one that has ended is left alone."""
+        job.end_within(0, "stopped")
         with self._changed:
             if job in self._waiting:
                 self._waiting.remove(job)
-                self._tell_positions()
-                self.metrics.add("musician_answers_total", reason="stopped")
-                job.tell("done", reason="stopped", tokens=0, seconds=0.0)
+                self._send_positions()
+                self._metrics.answers.labels("stopped").inc()
+                job.send("done", reason="stopped", tokens=0, seconds=0.0)
 
     def close(self, grace: float) -> None:
-        """Take no more jobs, send those away that wait, and end running ones in `grace` seconds; does not wait."""
+        """Accept no more jobs, refuse those that wait, and end running ones in `grace` seconds; does not block."""
         with self._changed:
             self._closed = True
             for job in self._waiting:
-                job.tell("error", error="the server is ending; ask again later", status=503)
+                job.send("error", error=_CLOSED, status=503)
             self._waiting.clear()
             for job in self._running:
-                job.end_by(grace, "stopped")
+                job.end_within(grace, "stopped")
             self._changed.notify()
 
     def join(self, seconds: float) -> None:
         """Wait for the thread after `close`."""
         self._thread.join(seconds)
 
-    def _tell_positions(self) -> None:
-        free = self._at_once - len(self._running)
-        for place, job in enumerate(self._waiting, 1 - free):
-            if place > 0 and place != job.position:
-                job.position = place
-                job.tell("queued", position=place)
+    def _send_positions(self) -> None:
+        free = self._limits.writing - len(self._running)
+        for position, job in enumerate(self._waiting, 1 - free):
+            if position > 0 and position != job.position:
+                job.position = position
+                job.send("queued", position=position)
 
     def _work(self) -> None:
-        desk = Desk(self.metrics)
         while self._wait():
             while job := self._next():
-                self._end(desk.begin(job))
-            for ended in desk.step():
-                self._end(ended)
+                self._begin(job)
+            for model in {job.request.model for job in self._running}:
+                self._step(model, {job.handle: job for job in self._running if job.request.model is model})
 
     def _wait(self) -> bool:
-        """Wait for something to do; False when nothing will come."""
+        """Wait for a job; return False after `close` when none is left."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._running or self._closed)
             return bool(self._waiting or self._running)
 
     def _next(self) -> Job | None:
-        """The job whose turn it is, where there is room for it."""
+        """Move the first job of the queue into the batch, where there is room."""
         with self._changed:
-            if not self._waiting or len(self._running) >= self._at_once:
+            if not self._waiting or len(self._running) >= self._limits.writing:
                 return None
             job = self._waiting.popleft()
             self._running.add(job)
-            job.begin(self._seconds)
-            self._tell_positions()
+            job.start(self._limits.answer_seconds)
+            self._send_positions()
             return job
 
-    def _end(self, ended: Ended | None) -> None:
-        if ended is None:
+    def _begin(self, job: Job) -> None:
+        request = job.request
+        try:
+            job.handle, job.prompt_tokens = request.model.begin(request.messages, request.sampling, request.wishes)
+        except Exception as error:
+            self._fail(job, error)
+        else:
+            job.send("start", seed=request.sampling.seed)
+
+    def _step(self, model: ServedModel, jobs: dict[int, Job]) -> None:
+        """End the jobs of one model whose time has come, and decode one step of the others."""
+        for handle, job in list(jobs.items()):
+            if reason := job.end_reason:
+                job.write(model.cancel(handle), last=True)
+                self._finish(jobs.pop(handle), reason)
+        if not jobs:
             return
-        job, last = ended
+        try:
+            pieces = model.step()
+        except Exception as error:
+            for handle, job in jobs.items():
+                model.cancel(handle)
+                self._fail(job, error)
+            return
+        for piece in pieces:
+            self._add(jobs[piece.handle], piece)
+
+    def _add(self, job: Job, piece: Piece) -> None:
+        job.tokens += piece.tokens
+        if piece.error:
+            self._fail(job, piece.error)
+            return
+        job.write(piece.text, last=bool(piece.end))
+        if piece.end:
+            self._finish(job, job.end_reason or piece.end)
+
+    def _finish(self, job: Job, reason: str) -> None:
+        self._remove(job, reason)
+        job.send("done", reason=reason, tokens=job.tokens, seconds=round(job.seconds, 3))
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        known = isinstance(error, UserError)
+        if not known:
+            _log.error("an answer failed", exc_info=error)
+        self._remove(job, "refused" if known else "failed")
+        job.send("error", error=str(error) if known else _FAILED, status=422 if known else 500)
+
+    def _remove(self, job: Job, reason: str) -> None:
+        self._metrics.answers.labels(reason).inc()
+        self._metrics.tokens.inc(job.tokens)
+        self._metrics.seconds.inc(job.seconds)
         with self._changed:
             self._running.discard(job)
-            self._tell_positions()
-        job.tell(last.name, **last.data)
+            self._send_positions()

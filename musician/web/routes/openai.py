@@ -1,4 +1,4 @@
-"""Routes for programs that speak OpenAI's chat completions."""
+"""Routes for programs that use OpenAI's chat completions."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import Field
 
-from musician.web.guard import error_body
-from musician.web.jobs.asking import Body, ConstraintBody, SamplingBody, Seed, Turn, conversation, sampling, wishes
-from musician.web.jobs.job import Ask, Job, Told
-from musician.web.jobs.streaming import EventStream
-from musician.web.routes.chat import Here
-from musician.web.service import Service
+from musician.web.errors import error_body
+from musician.web.jobs.job import Job, JobEvent
+from musician.web.routes.schemas import (
+    MOST_TURNS,
+    Body,
+    ConstraintBody,
+    DrawingBody,
+    Question,
+    SamplingBody,
+    Seed,
+    Turn,
+)
+from musician.web.service import ServiceDep
 
 router = APIRouter(prefix="/v1")
 _POLL_SECONDS = 0.2
@@ -32,32 +41,35 @@ class TextPart(Body):
 
 
 class ChatMessage(Body):
-    """A turn as OpenAI writes it."""
+    """A turn in OpenAI's form."""
 
     role: Literal["system", "user", "assistant"]
     content: str | list[TextPart]
     name: str | None = None
 
+    def turn(self) -> Turn:
+        """Return the turn with the text of its parts joined."""
+        parts = self.content
+        return Turn(role=self.role, content=parts if isinstance(parts, str) else "".join(part.text for part in parts))
+
 
 class StreamOptions(Body):
-    """What a stream tells besides its text."""
+    """What a stream contains besides its text."""
 
     include_usage: bool = False
     include_obfuscation: bool | None = None
 
 
-#: Clients write some settings out where they ask for nothing special; anything else would be ignored, and is refused.
+#: Clients send some settings where they ask for nothing special; any other value would be ignored, and is refused.
 Nothing = Annotated[float, Field(ge=0, le=0)] | None
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class Completion(Body):
-    """What of OpenAI's request this server understands; `top_k`, `repetition_penalty` and `constraint` are ours."""
+class Completion(DrawingBody):
+    """What of OpenAI's request this server knows; `top_k`, `repetition_penalty` and `constraint` are ours."""
 
     model: str
-    messages: list[ChatMessage] = Field(min_length=1, max_length=200)
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MOST_TURNS)
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     seed: Seed | None = None
@@ -69,99 +81,90 @@ class Completion(Body):
     presence_penalty: Nothing = None
     frequency_penalty: Nothing = None
     logprobs: Literal[False] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
-    repetition_penalty: Annotated[float, Field(ge=0.5, le=2)] | None = None
     constraint: ConstraintBody | None = None
+
+    def question(self) -> Question:
+        """Return the question in the web app's own form."""
+        drawing = self.model_dump(include=set(DrawingBody.model_fields))
+        sampling = SamplingBody(**drawing, max_new_tokens=self.max_completion_tokens or self.max_tokens)
+        turns = [message.turn() for message in self.messages]
+        return Question(messages=turns, sampling=sampling, seed=self.seed, constraint=self.constraint)
 
 
 @router.get("/models")
-def models(here: Here) -> dict[str, Any]:
+def models(service: ServiceDep) -> dict[str, Any]:
     """The models by name."""
-    data = [{"id": each.name, "object": "model", "created": 0, "owned_by": "musician"} for each in here.writers]
+    data = [{"id": each.name, "object": "model", "created": 0, "owned_by": "musician"} for each in service.models]
     return {"object": "list", "data": data}
 
 
-@router.post("/chat/completions", response_model=None)
-async def complete(body: Completion, here: Here, request: Request) -> Response:
-    """Answer a conversation, whole or as a stream."""
-    writer = here.model(body.model)
-    job = here.submit(Ask(writer, *_asked(body, here), stops=_stops(body)))
-    about = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": writer.name}
-    if not body.stream:
-        return await _whole(about, job, here, request)
-    usage = bool(body.stream_options and body.stream_options.include_usage)
-    return EventStream(_chunks(about, job, usage), lambda: here.queue.leave(job))
-
-
-def _asked(body: Completion, here: Service) -> tuple[Any, Any, Any]:
-    turns = [Turn(role=each.role, content=_text(each.content)) for each in body.messages]
-    drawn = SamplingBody(
-        temperature=body.temperature,
-        top_p=body.top_p,
-        top_k=body.top_k,
-        repetition_penalty=body.repetition_penalty,
-        max_new_tokens=body.max_completion_tokens or body.max_tokens,
-    )
-    settings = sampling(drawn, body.seed, here.preset, here.limits)
-    return conversation(turns, here.limits), settings, wishes(body.constraint)
-
-
-def _stops(body: Completion) -> tuple[str, ...]:
-    return (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-
-
-def _text(content: str | list[TextPart]) -> str:
-    return content if isinstance(content, str) else "".join(part.text for part in content)
-
-
-async def _whole(about: dict[str, Any], job: Job, here: Service, request: Request) -> Response:
-    watch = asyncio.create_task(_leave_with(request, job, here))
-    text, last = "", Told("error", {})
+async def _job(body: Completion, service: ServiceDep) -> AsyncIterator[Job]:
+    """Submit the job; it ends at the latest with the connection."""
+    request = body.question().request(service.model(body.model), service)
+    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    job = service.submit(replace(request, stop=stop))
     try:
-        async for last in job.events():
-            text += last.data["text"] if last.name == "text" else ""
+        yield job
+    finally:
+        service.queue.leave(job)
+
+
+@router.post("/chat/completions", response_model=None)
+async def complete(
+    body: Completion, service: ServiceDep, request: Request, job: Annotated[Job, Depends(_job)]
+) -> Response:
+    """Answer a conversation, as one object or as a stream."""
+    head = {
+        "id": f"chatcmpl-{secrets.token_hex(12)}",
+        "created": int(time.time()),
+        "model": job.request.model.name,
+    }
+    if body.stream:
+        usage = bool(body.stream_options and body.stream_options.include_usage)
+        return EventSourceResponse(_chunks(head, job, usage), headers={"x-accel-buffering": "no"})
+    watch = asyncio.create_task(_leave_at_disconnect(request, job, service))
+    try:
+        *_, last = [event async for event in job.events()]
     finally:
         watch.cancel()
-        here.queue.leave(job)
     if last.name == "error":
         raise HTTPException(last.data["status"], last.data["error"])
-    message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(last)}
-    return JSONResponse({**about, "object": "chat.completion", "choices": [choice], "usage": _usage(job)})
+    message = {"role": "assistant", "content": job.text}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(last)}
+    return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": _usage(job)})
 
 
-async def _leave_with(request: Request, job: Job, here: Service) -> None:
-    """End the job when the connection closes."""
+async def _leave_at_disconnect(request: Request, job: Job, service: ServiceDep) -> None:
     while not await request.is_disconnected():
         await asyncio.sleep(_POLL_SECONDS)
-    here.queue.leave(job)
+    service.queue.leave(job)
 
 
-async def _chunks(about: dict[str, Any], job: Job, usage: bool) -> AsyncIterator[str]:
-    yield _chunk(about, {"role": "assistant", "content": ""})
-    async for told in job.events():
-        if told.name == "text":
-            yield _chunk(about, {"content": told.data["text"]})
-        elif told.name == "done":
-            yield _chunk(about, {}, _finish(told))
-        elif told.name == "error":
-            yield f"data: {json.dumps(error_body('/v1/', told.data['status'], told.data['error']))}\n\n"
+async def _chunks(head: dict[str, Any], job: Job, usage: bool) -> AsyncIterator[bytes]:
+    def chunk(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return _sse({**head, "object": "chat.completion.chunk", "choices": [choice]})
+
+    yield chunk({"role": "assistant", "content": ""})
+    async for event in job.events():
+        if event.name == "text":
+            yield chunk({"content": event.data["text"]})
+        elif event.name == "done":
+            yield chunk({}, _finish_reason(event))
+        elif event.name == "error":
+            yield _sse(error_body("/v1/", event.data["status"], event.data["error"]))
             return
     if usage:
-        yield f"data: {json.dumps({**about, 'object': _CHUNK, 'choices': [], 'usage': _usage(job)})}\n\n"
-    yield "data: [DONE]\n\n"
+        yield _sse({**head, "object": "chat.completion.chunk", "choices": [], "usage": _usage(job)})
+    yield format_sse_event(data_str="[DONE]")
 
 
-_CHUNK = "chat.completion.chunk"
+def _sse(data: dict[str, Any]) -> bytes:
+    return format_sse_event(data_str=json.dumps(data))
 
 
-def _chunk(about: dict[str, Any], delta: dict[str, str], finish: str | None = None) -> str:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-    return f"data: {json.dumps({**about, 'object': _CHUNK, 'choices': [choice]})}\n\n"
-
-
-def _finish(told: Told) -> str:
-    return "stop" if told.data["reason"] == "end" else "length"
+def _finish_reason(event: JobEvent) -> str:
+    return "stop" if event.data["reason"] == "end" else "length"
 
 
 def _usage(job: Job) -> dict[str, int]:

@@ -1,23 +1,24 @@
-"""Routes for those who run the server: is it well, and how much has it done."""
+"""Routes for those who run the server: health and metrics."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from musician.web.routes.chat import Here
+from musician.web.service import ServiceDep
 
 router = APIRouter()
 
 
 @router.get("/healthz")
-def healthz(here: Here) -> JSONResponse:
-    """Say that the server answers, and whether its models do; needs no password."""
-    return JSONResponse({"status": "ok"}) if here.queue.alive else JSONResponse({"status": "no model answers"}, 503)
+def healthz(service: ServiceDep) -> JSONResponse:
+    """Report that the server answers, and whether its models do; needs no password."""
+    alive = service.queue.alive
+    return JSONResponse({"status": "ok"}) if alive else JSONResponse({"status": "no model answers"}, 503)
 
 
 @router.get("/metrics")
-def metrics(here: Here) -> PlainTextResponse:
-    """Counters in Prometheus' text format."""
-    gauges = {"musician_answers_waiting": here.queue.waiting, "musician_answers_running": here.queue.running}
-    return PlainTextResponse(here.metrics.text(gauges), media_type="text/plain; version=0.0.4")
+def metrics(service: ServiceDep) -> Response:
+    """The metrics in Prometheus' text format."""
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)

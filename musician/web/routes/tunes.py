@@ -1,4 +1,4 @@
-"""Routes of a tune: what is wrong with it, how it sounds, files of it."""
+"""Routes that make files and sounds of a tune."""
 
 from __future__ import annotations
 
@@ -14,26 +14,19 @@ from musician.music.abc.reader import parse_tune
 from musician.music.edit.transpose import transpose_by
 from musician.music.sound.render import TooLong, midi, musicxml, wav, wave_file
 from musician.music.sound.timbre import Timbre, fade, find_timbre, tone
-from musician.web.jobs.asking import Body
-from musician.web.routes.chat import Here
-from musician.web.routes.checking import check_text
+from musician.web.routes.schemas import Abc
+from musician.web.service import ServiceDep
 
 router = APIRouter()
 
 #: Files made at a time; each may take a core and some hundred megabytes.
-_at_work = BoundedSemaphore(2)
+_file_slots = BoundedSemaphore(2)
 _PATIENCE_SECONDS = 30
 _NOTE = re.compile(r"([A-G])([b#s]?)([0-8])", re.ASCII)
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _NOTE_SECONDS = 3.0
 _NOTE_LOUDNESS = 0.8
 _DAY = {"cache-control": "private, max-age=86400"}
-
-
-class Abc(Body):
-    """A text with a tune."""
-
-    abc: str
 
 
 class Transposed(Abc):
@@ -49,73 +42,52 @@ class Played(Transposed):
     instrument: str = Field(default="acoustic_grand_piano", max_length=60)
 
 
-@router.post("/api/check")
-def check(body: Abc, here: Here) -> dict[str, object]:
-    """Say of every bar whether it adds up."""
-    return {"tunes": check_text(_read(body, here))}
-
-
-@router.post("/api/originality")
-def originality(body: Abc, here: Here) -> dict[str, object]:
-    """Say which of the known tunes is nearest."""
-    if here.known is None:
-        raise HTTPException(404, "there are no tunes to compare with; start the server with tunes=FOLDER")
-    return {"nearest": here.known.nearest(_read(body, here))}
-
-
-def _read(body: Abc, here: Here) -> str:
-    most = here.limits.max_abc_chars
-    if len(body.abc) > most:
-        raise HTTPException(413, f"the text has {len(body.abc)} characters, at most {most} are read")
-    return body.abc
-
-
 @router.post("/api/abc")
-def abc_file(body: Transposed, here: Here) -> Response:
+def abc_file(body: Transposed, service: ServiceDep) -> Response:
     """The tune's text."""
-    text = transpose_by(parse_tune(_read(body, here)), body.transpose)
-    return Response(text, media_type="text/vnd.abc; charset=utf-8", headers=_named("abc"))
+    text = transpose_by(parse_tune(body.text(service)), body.transpose)
+    return _attachment(text.encode(), "text/vnd.abc; charset=utf-8", "abc")
 
 
 @router.post("/api/midi")
-def midi_file(body: Played, here: Here) -> Response:
+def midi_file(body: Played, service: ServiceDep) -> Response:
     """The tune as a MIDI file."""
-    return _file(lambda: midi(body.abc, body.transpose, body.tempo, here.limits), "audio/midi", "mid")
+    return _file(lambda: midi(body.abc, body.transpose, body.tempo, service.limits), "audio/midi", "mid")
 
 
 @router.post("/api/musicxml")
-def musicxml_file(body: Played, here: Here) -> Response:
+def musicxml_file(body: Played, service: ServiceDep) -> Response:
     """The tune as MusicXML."""
-    kind = "application/vnd.recordare.musicxml+xml"
-    return _file(lambda: musicxml(body.abc, body.transpose, here.limits), kind, "musicxml")
+    media_type = "application/vnd.recordare.musicxml+xml"
+    return _file(lambda: musicxml(body.abc, body.transpose, service.limits), media_type, "musicxml")
 
 
 @router.post("/api/wav")
-def wav_file(body: Played, here: Here) -> Response:
+def wav_file(body: Played, service: ServiceDep) -> Response:
     """The tune as sound."""
     timbre = _timbre(body.instrument)
-    return _file(lambda: wav(body.abc, body.transpose, body.tempo, timbre, here.limits), "audio/wav", "wav")
+    return _file(lambda: wav(body.abc, body.transpose, body.tempo, timbre, service.limits), "audio/wav", "wav")
 
 
-def _file(make: Callable[[], bytes], kind: str, ending: str) -> Response:
-    if not _at_work.acquire(timeout=_PATIENCE_SECONDS):
+def _file(make: Callable[[], bytes], media_type: str, suffix: str) -> Response:
+    if not _file_slots.acquire(timeout=_PATIENCE_SECONDS):
         raise HTTPException(503, "others are having their files made; try again soon")
     try:
-        content = make()
+        return _attachment(make(), media_type, suffix)
     except TooLong as error:
         raise HTTPException(413, str(error)) from None
     finally:
-        _at_work.release()
-    return Response(content, media_type=kind, headers=_named(ending))
+        _file_slots.release()
 
 
-def _named(ending: str) -> dict[str, str]:
-    return {"content-disposition": f'attachment; filename="tune.{ending}"'}
+def _attachment(content: bytes, media_type: str, suffix: str) -> Response:
+    headers = {"content-disposition": f'attachment; filename="tune.{suffix}"'}
+    return Response(content, media_type=media_type, headers=headers)
 
 
 @router.get("/sound/{folder}/{name}")
 def sound(folder: str, name: str) -> Response:
-    """One note, as abcjs asks for it: `/sound/acoustic_grand_piano-mp3/A4.mp3`; the bytes are WAV whatever is asked."""
+    """One note, as abcjs requests it: `/sound/acoustic_grand_piano-mp3/A4.mp3`; the bytes are WAV whatever is asked."""
     instrument, _, ending = folder.partition("-")
     note, _, kind = name.rpartition(".")
     found = _NOTE.fullmatch(note)

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from musician.runtime.errors import UserError
-from musician.web.guard import CONTENT_SECURITY_POLICY
 from musician.web.limits import Limits
+from musician.web.security import CONTENT_SECURITY_POLICY
 from musician.web.server import check_exposure, listen
 
 from .conftest import ASK, Scripted, events, serving
@@ -70,7 +70,8 @@ def test_a_foreign_host_is_refused(page, host):
     for path in ("/", "/api/setup", "/metrics", "/static/index.html"):
         response = page.get(path, headers={"host": host})
         assert response.status_code == 400
-        assert "not known" in response.json()["error"]
+        assert response.text == "Invalid host header"
+        assert response.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9", "127.0.0.1:1", "[::1]:7860", "[::1]"])
@@ -207,15 +208,21 @@ class TestPassword:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
 def test_another_address_needs_a_password(host):
     with pytest.raises(UserError, match="needs a password"):
-        check_exposure(host, None)
-    check_exposure(host, "x")
+        check_exposure(host, [], None)
+    check_exposure(host, [], "x")
     with pytest.raises(UserError, match="empty"):
-        check_exposure(host, " ")
+        check_exposure(host, [], " ")
+
+
+@pytest.mark.parametrize("hosts", [["*"], ["music.example", "*.example"]])
+def test_names_are_listed_one_by_one(hosts):
+    with pytest.raises(UserError, match="list each name"):
+        check_exposure("127.0.0.1", hosts, None)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_this_machine_needs_none(host):
-    check_exposure(host, None)
+    check_exposure(host, [], None)
 
 
 def test_a_port_that_is_taken_is_said_in_one_line():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musician.web.routes.checking import check_text
+from musician.web.routes.analysis import check_text
 
 from .conftest import Scripted, serving
 
