@@ -12,7 +12,7 @@ import threading
 import httpx
 import psutil
 import pytest
-from commands import OFFLINE, assert_refused, call, spawn_python
+from commands import OFFLINE, assert_refused, assert_stopped, call, spawn_python
 
 from .conftest import events, text_of, wait_for
 
@@ -159,13 +159,16 @@ def _long():
         (["limits.notes=0"], ["limits.notes=0", "more than 0"]),
         (["limits.notse=1"], ["limits.notse", "did you mean 'notes'"]),
         (["tunes=./void"], ["void"]),
-        (["rival=./missing"], ["missing", "no such"]),
         ([], ["nowhere"]),
     ],
 )
-def test_what_cannot_begin_is_said_in_one_line(tmp_path, model, arguments, words):
-    path = model if "rival=./missing" in arguments else "./nowhere"
-    assert_refused(call("serve", f"model={path}", "port=0", *arguments, cwd=tmp_path), *words)
+def test_what_cannot_begin_is_said_in_one_line(tmp_path, arguments, words):
+    assert_refused(call("serve", "model=./nowhere", "port=0", *arguments, cwd=tmp_path), *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rival_that_does_not_exist_is_refused_in_one_line(tmp_path, model):
+    assert_stopped(call("serve", f"model={model}", "rival=./missing", "port=0", cwd=tmp_path), "missing", "no such")
     assert list(tmp_path.iterdir()) == []
 
 
