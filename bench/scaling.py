@@ -20,10 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch.nn.utils import clip_grad_norm_
-
-from musician.cli.keys import CONF_DIR
 
 #: Where one axis moves, the others stay.
 BASE = {"rows": 2048, "rank": 64, "vocabulary": 49152, "micro": 1}
@@ -35,7 +32,6 @@ AXES = {
 }
 LABELS = {"rows": "tokens in a row", "rank": "LoRA r", "vocabulary": "vocabulary", "micro": "rows in a micro-batch"}
 DOCUMENT = 256
-HARDWARE = OmegaConf.load(CONF_DIR / "hardware" / "cpu.yaml")
 
 
 def network_of(vocabulary: int, rank: int) -> Any:
@@ -43,10 +39,9 @@ def network_of(vocabulary: int, rank: int) -> Any:
     from peft import LoraConfig
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from musician.model.attention import DOCUMENTS, register
+    from musician.model.attention import DOCUMENTS
     from musician.model.lora import attach_lora
 
-    register()
     torch.manual_seed(0)
     shape = LlamaConfig(
         vocab_size=vocabulary, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
@@ -60,21 +55,23 @@ def network_of(vocabulary: int, rank: int) -> Any:
 
 def measure(point: dict[str, int], steps: int) -> dict[str, float]:
     """Time steps of forward, backward, clipping and AdamW at one point, in this process."""
-    from musician.model.passes import SummedNLL
+    from musician.model.loss import summed_nll
+    from musician.model.network import hidden_states, output_head
 
     network = network_of(point["vocabulary"], point["rank"])
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
-    nll = SummedNLL(network, fold_lora=True, tokens=HARDWARE.tokens_per_pass)
     shape = (point["micro"], point["rows"])
     ids = torch.randint(point["vocabulary"], shape)
     positions = (torch.arange(point["rows"]) % DOCUMENT).expand(shape).contiguous()
+    lengths = [DOCUMENT] * (ids.numel() // DOCUMENT)
     labels = ids.masked_fill(positions == 0, -100)
     begun = 0.0
     for step in range(steps + 1):
         if step == 1:
             begun = time.process_time()
-        (nll(ids, labels, positions) / ids.numel()).backward()
+        hidden = hidden_states(network, ids, positions, lengths)
+        (summed_nll(hidden, labels, output_head(network)) / ids.numel()).backward()
         clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()

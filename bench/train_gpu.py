@@ -57,10 +57,9 @@ def network_of(shape: str, layers: int, arm: str, device: torch.device, dtype: t
     from peft import LoraConfig
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from musician.model.attention import DOCUMENTS, register
+    from musician.model.attention import DOCUMENTS
     from musician.model.lora import attach_lora
 
-    register()
     sizes = SHAPES[shape]
     config = LlamaConfig(
         vocab_size=sizes["vocab_size"], hidden_size=sizes["hidden_size"], intermediate_size=sizes["intermediate_size"],
@@ -117,27 +116,29 @@ def batched(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def packed(documents: Documents, rows: int, device: torch.device) -> list[dict[str, Tensor]]:
-    """Batches of so many rows of whole documents: ids, labels, positions `[rows, ROW]`."""
+def packed(documents: Documents, rows: int, device: torch.device) -> list[dict[str, Any]]:
+    """Batches of so many rows of whole documents: ids, labels, positions `[rows, ROW]` and the documents' lengths."""
     from musician.data.packing import pack
 
     plan = pack([len(document) for document in documents], ROW)
     laid = [laid_out([documents[index] for index in plan[row]]) for row in range(len(plan))]
     return [
         {name: torch.stack([row[name] for row in batch]).to(device) for name in ("ids", "labels", "positions")}
+        | {"lengths": [length for row in batch for length in row["lengths"]]}
         for batch in batched(laid, rows)
         if len(batch) == rows
     ]
 
 
-def laid_out(documents: Documents) -> dict[str, Tensor]:
+def laid_out(documents: Documents) -> dict[str, Any]:
     """One row, padded to its length; the first token of a document and the padding are no targets."""
     room = ROW - sum(map(len, documents))
     ids = torch.tensor([*chain.from_iterable(documents), *[0] * room])
     positions = torch.tensor([*chain.from_iterable(range(len(d)) for d in documents), *range(room)])
     labels = ids.masked_fill(positions == 0, -100)
     labels[ROW - room :] = -100
-    return {"ids": ids, "labels": labels, "positions": positions}
+    lengths = [*map(len, documents), *[room] * (room > 0)]
+    return {"ids": ids, "labels": labels, "positions": positions, "lengths": lengths}
 
 
 @dataclass(frozen=True)
@@ -164,12 +165,13 @@ def supervised(labels: Tensor) -> int:
 
 def arm_musician(network: Any, documents: Documents, rows: int, device: torch.device) -> list[Work]:
     """Packed rows through musician's loss."""
-    from musician.model.passes import SummedNLL
+    from musician.model.logits import logits_head
+    from musician.model.loss import summed_nll
+    from musician.model.network import hidden_states
 
-    nll = SummedNLL(network)
-
-    def loss(batch: dict[str, Tensor]) -> Tensor:
-        return nll(batch["ids"], batch["labels"], batch["positions"]) / supervised(batch["labels"])
+    def loss(batch: dict[str, Any]) -> Tensor:
+        hidden = hidden_states(network, batch["ids"], batch["positions"], batch["lengths"])
+        return summed_nll(hidden, batch["labels"], logits_head(network)) / supervised(batch["labels"])
 
     return [work_of_rows(partial(loss, batch), batch) for batch in packed(documents, rows, device)]
 

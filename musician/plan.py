@@ -146,8 +146,6 @@ def rank_memory(cfg: DictConfig, hardware: Any, config: Any, network: Any) -> An
     threshold = persistence_threshold(hardware)
     state = state_bytes(groups, frozen, zero_stage(hardware), hardware.world_size, itemsize, threshold)
     rows, length = hardware.micro_batch_size, cfg.data.max_length
-    if hardware.tokens_per_pass is not None:
-        rows, length = 1, min(hardware.tokens_per_pass, rows * length)
     return replace(
         state,
         activations=activation_bytes(network, rows, length, config.num_hidden_layers, hardware.gradient_checkpointing),

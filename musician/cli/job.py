@@ -19,7 +19,6 @@ from musician.data.rendering.render import Renderer
 from musician.data.rendering.tokenizer import tokenizer_hash
 from musician.model.lora import attach_lora, count_parameters
 from musician.model.network import check_vocabulary
-from musician.model.passes import SummedNLL
 from musician.runtime.hardware import Hardware
 from musician.training.checkpoint_layout import Layout, accept_any_layout, describe_change, layout_of
 from musician.training.datamodule import TokenDataModule
@@ -101,9 +100,7 @@ def build_job(cfg: DictConfig, callbacks: Iterable[Callback] = ()) -> Job:
     benchmarks = build_selected(cfg.get("benchmark") or {})
     renderer = instantiate(cfg.model.renderer, tokenizer=instantiate(cfg.model.tokenizer))
     datamodule = _build_data(cfg, hardware, renderer)
-    module = _build_module(cfg, hardware, renderer)
-    if module.nll.not_folded:
-        notes.append(f"hardware.fold_lora: transformers' layers are used, {module.nll.not_folded}")
+    module = _build_module(cfg, renderer)
     facts = _describe(cfg, datamodule, renderer)
     notes += _check_resume(cfg, earlier, facts)
     chosen = [*_build_callbacks(cfg.get("callbacks") or {}, benchmarks, renderer, facts), *callbacks]
@@ -165,12 +162,11 @@ def _build_data(cfg: DictConfig, hardware: Hardware, renderer: Renderer) -> Toke
     return datamodule
 
 
-def _build_module(cfg: DictConfig, hardware: Hardware, renderer: Renderer) -> CausalLMModule:
+def _build_module(cfg: DictConfig, renderer: Renderer) -> CausalLMModule:
     network = instantiate(cfg.model.network)
     check_vocabulary(network, renderer.tokenizer)
     network = attach_lora(network, build_selected({"lora": cfg.get("lora") or {}}).get("lora"))
-    nll = SummedNLL(network, hardware.fold_lora, hardware.tokens_per_pass)
-    module: CausalLMModule = instantiate(cfg.module, network=network, optimizer=instantiate(cfg.optimizer), nll=nll)
+    module: CausalLMModule = instantiate(cfg.module, network=network, optimizer=instantiate(cfg.optimizer))
     return module
 
 

@@ -29,6 +29,7 @@ class Batch(TypedDict):
         input_ids: `[rows, length]`.
         labels: `[rows, length]`, `IGNORED` where nothing is supervised; the model's output at t-1 predicts labels at t.
         position_ids: `[rows, length]`, restarting at 0 with each document and with the padding.
+        document_lengths: of the documents of all rows, one row after another, the padding of a row as one more.
         num_tokens: tokens that are not padding.
         supervised_in_global_batch: supervised tokens of the whole global batch: all micro-batches of all ranks.
     """
@@ -36,6 +37,7 @@ class Batch(TypedDict):
     input_ids: Tensor
     labels: Tensor
     position_ids: Tensor
+    document_lengths: list[int]
     num_tokens: int
     supervised_in_global_batch: int
 
@@ -65,8 +67,8 @@ class Share:
 class GlobalBatches(torch.utils.data.Dataset[Batch]):
     """The micro-batches of one rank in one epoch, in order; item i belongs to step `i // accumulation`.
 
-    The last global batch may be smaller. Every rank still gets the same number of micro-batches: places without a row
-    are filled with one unsupervised token, which adds nothing to the loss.
+    The last global batch may be smaller. Every rank still gets the same number of micro-batches: a row that is missing
+    is one unsupervised token, which adds nothing to the loss.
 
     Args:
         split: the tokenised documents.
@@ -133,8 +135,9 @@ def collate(split: PreparedSplit, rows: list[np.ndarray], size: int, supervised_
         supervised_in_global_batch: passed through.
     """
     ids_of = [[split.input_ids(document) for document in documents] for documents in rows]
-    lengths = [sum(map(len, row)) for row in ids_of]
-    width = max([1, *lengths])
+    used = [sum(map(len, row)) for row in ids_of]
+    width = max([1, *used])
+    document_lengths: list[int] = []
     input_ids = np.full((size, width), split.pad_id, dtype=np.int64)
     labels = np.full((size, width), IGNORED, dtype=np.int64)
     position_ids = np.tile(np.arange(width), (size, 1))
@@ -147,12 +150,17 @@ def collate(split: PreparedSplit, rows: list[np.ndarray], size: int, supervised_
             input_ids[row, start:end] = ids
             labels[row, start:end] = np.where(supervised, ids, IGNORED)
             position_ids[row, start:end] = np.arange(len(ids))
+            document_lengths.append(len(ids))
             start = end
         position_ids[row, start:] = np.arange(width - start)
+        if start < width:
+            document_lengths.append(width - start)
+    document_lengths += [width] * (size - len(rows))
     return Batch(
         input_ids=torch.from_numpy(input_ids),
         labels=torch.from_numpy(labels),
         position_ids=torch.from_numpy(position_ids),
-        num_tokens=sum(lengths),
+        document_lengths=document_lengths,
+        num_tokens=sum(used),
         supervised_in_global_batch=supervised_in_global_batch,
     )

@@ -1,95 +1,75 @@
 """Attention inside each document of a packed row, and only there: `attn_implementation: documents`.
 
 transformers isolates the documents of a row with an explicit `[length, length]` mask, of which SDPA computes every
-block. Here each document is one causal product of its own, so the work grows with the lengths of the documents, not
-with that of the row. Registered through transformers' attention interface: no model code is touched. Everything that
-is not a packed row (a cache, a mask, a single document) is transformers' own `sdpa`.
+block. Here each document is computed by itself, so the work grows with the lengths of the documents and not with that
+of the row. Registered through transformers' attention interface: no model code is touched. Calls without
+`document_lengths` are transformers' own `sdpa`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import causal_mask_function, sdpa_mask, sliding_window_causal_mask_function
 
 #: Name under `hardware.attn_implementation`.
 DOCUMENTS = "documents"
 
-#: Tokens of a document up to which its soft-max is kept, and queries of it that are computed together.
-_SHORT, _BLOCK = 512, 64
 
-
-def register() -> None:
-    """Make `attn_implementation="documents"` known to transformers; again does nothing."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
-
-    AttentionInterface.register(DOCUMENTS, _document_attention)
-    # Callers that tell no boundaries still get sdpa's mask, so nothing leaks on any path.
-    AttentionMaskInterface.register(DOCUMENTS, sdpa_mask)
-
-
-def document_arguments(position_ids: Tensor) -> dict[str, Any]:
-    """Keyword arguments that tell the body of a network where documents begin.
+def document_arguments(lengths: Sequence[int], input_ids: Tensor) -> dict[str, Any]:
+    """Keyword arguments that pass the documents of a batch to each layer of a transformers body.
 
     Args:
-        position_ids: `[batch, length]`, 0 where a document or the padding begins.
+        lengths: of the documents of the flattened batch, padding as one more at the end of its row.
+        input_ids: `[batch, length]`.
 
     Returns:
-        `cu_seq_lens_q/k` (transformers' names: cumulative lengths over the flattened batch, int32, on the device of
-        `position_ids`) and `document_lengths` (the same as a list), computed once a micro-batch and not in each layer,
-        and an `attention_mask` of ones, which keeps transformers from building its own mask.
+        `document_lengths`; on a GPU also their cumulative sum, computed once and not in each layer; and an
+        `attention_mask` that is four-dimensional, so that transformers builds none of its own; it is not read.
     """
-    bounds = _bounds(position_ids)
-    return {
-        "cu_seq_lens_q": bounds.int(),
-        "cu_seq_lens_k": bounds.int(),
-        "document_lengths": bounds.diff().tolist(),
-        "attention_mask": torch.ones_like(position_ids),
+    found: dict[str, Any] = {
+        "document_lengths": list(lengths),
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device),
     }
+    if input_ids.is_cuda:
+        ends = [0, *accumulate(lengths)]
+        found["document_ends"] = torch.tensor(ends, dtype=torch.int32, device=input_ids.device)
+    return found
 
 
-def document_lengths(position_ids: Tensor) -> list[int]:
-    """Lengths of the documents of a flattened batch, padding as one more at the end of each row.
-
-    Args:
-        position_ids: `[batch, length]`, 0 where a document or the padding begins.
-    """
-    lengths: list[int] = _bounds(position_ids).diff().tolist()
-    return lengths
-
-
-def _bounds(position_ids: Tensor) -> Tensor:
-    """Where each document of a flattened batch begins, and the end of the last."""
-    begins = position_ids == 0
-    begins[:, 0] = True
-    return functional.pad(begins.flatten().nonzero().flatten(), (0, 1), value=position_ids.numel())
+def attends_by_document(config: Any) -> bool:
+    """Whether every layer of a model is causal attention, over all positions or a sliding window of them."""
+    kinds = set(getattr(config, "layer_types", None) or ())
+    return kinds <= {"full_attention", "sliding_attention"} and not getattr(config, "attention_chunk_size", None)
 
 
 def choose_kernel(device: torch.device, dtype: torch.dtype, capability: tuple[int, int] = (0, 0)) -> tuple[str, str]:
-    """What computes the attention of many documents here, and why, in one line.
+    """Choose what computes the attention of many documents.
 
     Args:
-        device: where the states are.
-        dtype: their type.
+        device: of the states.
+        dtype: of the states.
         capability: compute capability of a GPU.
 
     Returns:
         `loop` (SDPA, one document after another) or `varlen` (`torch.nn.attention.varlen`, one call), and the reason.
     """
+    architecture = f"sm_{capability[0]}{capability[1]}"
     if device.type != "cuda":
-        return "loop", f"{device.type}: no kernel takes documents of several lengths, each is computed alone"
+        return "loop", f"{device.type}: no kernel takes documents of several lengths"
     if capability < (8, 0):
-        return (
-            "loop",
-            f"sm_{capability[0]}{capability[1]}: FlashAttention needs sm_80, SDPA is called for each document",
-        )
+        return "loop", f"{architecture}: FlashAttention needs sm_80"
     if dtype not in (torch.float16, torch.bfloat16):
-        return "loop", f"{dtype}: FlashAttention needs 16 bits, SDPA is called for each document"
-    return "varlen", f"sm_{capability[0]}{capability[1]}, {dtype}: torch's varlen_attn, one call for all documents"
+        return "loop", f"{dtype}: FlashAttention needs 16 bits"
+    return "varlen", f"{architecture}, {dtype}: torch's varlen_attn"
 
 
 def _document_attention(
@@ -100,113 +80,79 @@ def _document_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
+    document_lengths: Sequence[int] | None = None,
+    document_ends: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Follow transformers' attention interface: `[batch, heads, length, width]` to `[batch, length, heads, width]`."""
-    lengths = kwargs.pop("document_lengths", None)
-    if attention_mask is not None or lengths is None or len(lengths) == len(query):
-        from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
+    eager = any(kwargs.get(name) is not None for name in ("softcap", "s_aux"))  # what SDPA does not compute
+    if document_lengths is None:
+        if eager:
+            return _eager(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs), None
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    batch, heads, length, width = query.shape
+    batch, _, length, width = query.shape
     # [batch, heads, length, width] -> [1, heads, batch * length, width]; a view when the batch is one row.
-    q, k, v = (states.transpose(0, 1).reshape(1, states.shape[1], -1, width) for states in (query, key, value))
-    capability = torch.cuda.get_device_capability(query.device) if query.is_cuda else (0, 0)
-    if choose_kernel(query.device, query.dtype, capability)[0] == "varlen" and not dropout:
-        mixed = _varlen(q, k, v, kwargs["cu_seq_lens_q"], max(lengths), scaling)
-    else:
-        mixed = loop(q, k, v, lengths, dropout, scaling)
-    return mixed.reshape(batch, length, heads, width), None
+    states = tuple(s.transpose(0, 1).reshape(1, s.shape[1], -1, s.shape[-1]) for s in (query, key, value))
+    window: int | None = kwargs.get("sliding_window")
+    if document_ends is not None and not eager and not dropout:
+        capability = torch.cuda.get_device_capability(query.device)
+        if choose_kernel(query.device, query.dtype, capability)[0] == "varlen":
+            mixed = _varlen(states, document_ends, max(document_lengths), scaling, window)
+            return mixed.reshape(batch, length, -1, width), None
+    pieces = []
+    for q, k, v in zip(*(s.split(list(document_lengths), dim=2) for s in states), strict=True):
+        mask = _window_mask(q, window, eager)
+        if eager:
+            pieces.append(_eager(module, q, k, v, mask, dropout=dropout, scaling=scaling, **kwargs)[0])
+            continue
+        piece = functional.scaled_dot_product_attention(
+            *(q, k, v, mask),
+            dropout_p=dropout,
+            is_causal=mask is None,
+            scale=scaling,
+            enable_gqa=q.shape[1] != k.shape[1],
+        )
+        pieces.append(piece[0].transpose(0, 1))
+    return torch.cat(pieces).reshape(batch, length, query.shape[1], -1), None
 
 
-def loop(
-    query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], dropout: float, scaling: float | None
-) -> Tensor:
-    """Causal attention of one document after another: `[1, heads, tokens, width]` to `[tokens, heads, width]`."""
-    if query.device.type == "cpu" and query.dtype == torch.float32 and not dropout and max(lengths) <= _SHORT:
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        mixed: Tensor = _ShortDocuments.apply(*(s[0].transpose(0, 1) for s in (query, key, value)), lengths, scale)
-        return mixed
-    pieces = [
-        functional.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
-        )[0].transpose(0, 1)
-        for q, k, v in zip(*(states.split(list(lengths), dim=2) for states in (query, key, value)), strict=True)
-    ]
-    return torch.cat(pieces)
+def _window_mask(query: Tensor, window: int | None, always: bool) -> Tensor | None:
+    """Boolean `[1, 1, length, length]` of what a document's tokens see, by transformers' own functions.
 
-
-class _ShortDocuments(torch.autograd.Function):
-    """Causal attention of short documents on a CPU: `[tokens, heads, width]` each, to the same shape.
-
-    `_BLOCK` queries at a time meet the keys up to them, as plain matrix products, and the soft-max is kept for the
-    backward pass. torch's fused kernel (2.13) keeps no scores, and took 1.6 to 1.9 times as long for documents of 200
-    to 500 tokens.
+    None where that is everything before them, unless `always`.
     """
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], scaling: float) -> Tensor:
-        mixed, shares = torch.empty_like(query, memory_format=torch.contiguous_format), []
-        hidden = query.new_full((_BLOCK, _BLOCK), float("-inf")).triu_(1)
-        for at, seen in _blocks(lengths):
-            scores = torch.bmm(_by_keys(query[at], key) * scaling, key[seen].permute(1, 2, 0))
-            size = at.stop - at.start
-            scores.view(-1, size, scores.shape[-1])[..., -size:].add_(hidden[:size, :size])
-            shares.append(torch.softmax(scores, -1))
-            _by_tokens(torch.bmm(shares[-1], value[seen].transpose(0, 1)), mixed[at])
-        ctx.save_for_backward(query, key, value, *shares)
-        ctx.lengths, ctx.scaling = lengths, scaling
-        return mixed
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        query, key, value, *shares = ctx.saved_tensors
-        grad_query = torch.empty_like(query, memory_format=torch.contiguous_format)
-        grad_key, grad_value = (key.new_zeros(key.shape[1], len(key), key.shape[2]) for _ in range(2))
-        for (at, seen), share in zip(_blocks(ctx.lengths), shares, strict=True):
-            grad = _by_keys(grad_outputs[0][at], key)
-            grad_value[:, seen].baddbmm_(share.transpose(1, 2), grad)
-            grad_share = torch.bmm(grad, value[seen].permute(1, 2, 0))
-            grad_scores = torch._softmax_backward_data(grad_share, share, -1, share.dtype).mul_(ctx.scaling)
-            _by_tokens(torch.bmm(grad_scores, key[seen].transpose(0, 1)), grad_query[at])
-            grad_key[:, seen].baddbmm_(grad_scores.transpose(1, 2), _by_keys(query[at], key))
-        return grad_query, grad_key.transpose(0, 1), grad_value.transpose(0, 1), None, None
+    length = query.shape[2]
+    if not always and (window is None or length <= window):
+        return None
+    rule = causal_mask_function if window is None else sliding_window_causal_mask_function(window)
+    return sdpa_mask(1, length, length, mask_function=rule, allow_is_causal_skip=False, device=query.device)
 
 
-def _blocks(lengths: Sequence[int]) -> Iterator[tuple[slice, slice]]:
-    """Blocks of queries, and the keys that they and all before them in their document have."""
-    start = 0
-    for length in lengths:
-        for first in range(start, start + length, _BLOCK):
-            end = min(first + _BLOCK, start + length)
-            yield slice(first, end), slice(start, end)
-        start += length
+def _eager(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> Tensor:
+    """Compute attention by the eager function in the source file of the model: `[batch, length, heads, width]`."""
+    if mask is None:
+        mask = sdpa_mask(len(query), query.shape[2], key.shape[2], allow_is_causal_skip=False, device=query.device)
+    assert mask is not None
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min)
+    forward = sys.modules[type(module).__module__].eager_attention_forward
+    mixed: Tensor = forward(module, query, key, value, mask, **kwargs)[0]
+    return mixed
 
 
-def _by_keys(states: Tensor, key: Tensor) -> Tensor:
-    """`[tokens, heads, width]` as `[key heads, (heads of a key) * tokens, width]`."""
-    tokens, heads, width = states.shape
-    groups = states.view(tokens, key.shape[1], heads // key.shape[1], width)
-    return groups.permute(1, 2, 0, 3).reshape(key.shape[1], -1, width)
-
-
-def _by_tokens(states: Tensor, out: Tensor) -> None:
-    """Write what `_by_keys` laid out into `[tokens, heads, width]`."""
-    tokens, heads, width = out.shape
-    out.copy_(states.view(heads, tokens, width).transpose(0, 1))
-
-
-def _varlen(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, scaling: float | None) -> Tensor:
-    """torch's FlashAttention over documents of several lengths (2.10 or newer); same shapes as `loop`."""
+def _varlen(states: Sequence[Tensor], ends: Tensor, longest: int, scaling: float | None, window: int | None) -> Tensor:
+    """torch's FlashAttention over documents of several lengths (2.10 or newer); `[tokens, heads, width]`."""
     from torch.nn.attention.varlen import varlen_attn
 
-    groups = query.shape[1] // key.shape[1]
-    q, k, v = (
-        states[0].repeat_interleave(repeats, 0).transpose(0, 1)
-        for states, repeats in ((query, 1), (key, groups), (value, groups))
-    )
-    # `window_size=(-1, 0)` is causal: everything before, nothing after.
-    mixed: Any = varlen_attn(q, k, v, bounds, bounds, longest, longest, window_size=(-1, 0), scale=scaling)
+    query, *_ = states
+    q, k, v = (s[0].repeat_interleave(query.shape[1] // s.shape[1], 0).transpose(0, 1) for s in states)
+    before = -1 if window is None else window - 1
+    mixed: Any = varlen_attn(q, k, v, ends, ends, longest, longest, window_size=(before, 0), scale=scaling)
     return mixed
+
+
+AttentionInterface.register(DOCUMENTS, _document_attention)
+# For calls without document_lengths.
+AttentionMaskInterface.register(DOCUMENTS, sdpa_mask)

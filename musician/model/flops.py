@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from musician.model.network import causal_lm
-from musician.model.products import choose_library, times
 
 
 def training_flops_per_token(network: nn.Module, context: float) -> float:
@@ -66,7 +65,7 @@ def _parts(network: nn.Module, context: float) -> tuple[int, int, int, float]:
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
-    """Rate of large matrix products on this device, in FLOP/s, by the faster library; random data: zeros run faster.
+    """Measure the rate of large matrix products on this device, in FLOP/s; random data, because zeros run faster.
 
     On a CPU by the time its threads computed, so that other work on the cores does not lower it; on a GPU by the wall
     clock.
@@ -76,7 +75,7 @@ def measured_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3
     best, started = float("inf"), time.perf_counter()
     while time.perf_counter() - started < seconds or best == float("inf"):
         begun = _clock(device)
-        times(left, right)
+        torch.mm(left, right)
         best = min(best, _clock(device) - begun)
     return 2.0 * size**3 / best
 
@@ -85,8 +84,6 @@ def describe_peak(peak: float, device: torch.device, dtype: torch.dtype, ranks: 
     """What utilisation is compared with, in one line; `peak` is that of one rank, in FLOP/s."""
     size, kind = _product_size(device), str(dtype).removeprefix("torch.")
     how = f"{torch.get_num_threads()} threads, CPU time" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    if device.type == "cpu" and dtype == torch.float32:
-        how += ", {} ({})".format(*choose_library())
     return f"{peak / 1e9:,.0f} GFLOP/s a rank x {ranks}, measured: products of {size} x {size}, {kind}, {how}"
 
 

@@ -7,15 +7,13 @@ here a chunk of positions at a time is computed, in plain torch, so that any ver
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-
-#: transformers' label of a position without a target.
-IGNORED = -100
 
 #: Positions whose logits exist at one time.
 CHUNK = 256
@@ -24,54 +22,34 @@ CHUNK = 256
 _FP16_SCALE = 1024.0
 
 
-class Scratch:
-    """Memory for the logits of a chunk, kept from one loss to the next.
-
-    On a CPU the pages of a fresh 100 MB cost more than the soft-max that is written there.
-    """
-
-    def __init__(self) -> None:
-        self._kept = torch.empty(0)
-
-    def take(self, rows: int, columns: int, device: torch.device) -> Tensor:
-        """An uninitialised fp32 `[rows, columns]`, which is the caller's until the next one is taken."""
-        if self._kept.numel() < rows * columns or self._kept.device != device:
-            with torch.inference_mode(False):  # else training could not write to what a validation has made
-                self._kept = torch.empty(rows * columns, device=device)
-        return self._kept[: rows * columns].view(rows, columns)
-
-
-def summed_nll(
-    hidden: Tensor, labels: Tensor, head: nn.Module, chunk: int = CHUNK, scratch: Scratch | None = None
-) -> Tensor:
+def summed_nll(hidden: Tensor, labels: Tensor, head: Callable[[Tensor], Tensor], chunk: int = CHUNK) -> Tensor:
     """Sum of the negative log-likelihoods, in nats, of all supervised tokens.
 
     Args:
         hidden: final hidden states `[batch, length, width]`.
-        labels: `[batch, length]`; the state at t-1 predicts the label at t, `IGNORED` predicts nothing.
-        head: maps `[n, width]` to logits `[n, vocabulary]`.
+        labels: `[batch, length]`; the state at t-1 predicts the label at t, where that is not negative.
+        head: maps `[n, width]` to logits `[n, vocabulary]` (`musician.model.logits`).
         chunk: positions at a time.
-        scratch: where a plain head's logits are held; None: in memory of their own.
 
     Returns:
         A scalar in fp32; when nothing is supervised 0 that still gives every weight its gradient of 0: ZeRO-1 reduces
         a weight's gradient when the last micro-batch of a step gives it one.
     """
     targets = labels[:, 1:]
-    kept = targets != IGNORED
+    kept = targets >= 0
     states, targets = hidden[:, :-1][kept], targets[kept]
     if _is_plain(head):
-        return _LinearNLL.apply(states, head.weight, head.bias, targets, chunk, scratch or Scratch())
+        return _LinearNLL.apply(states, head.weight, head.bias, targets, chunk)
     pieces = zip(states.split(chunk), targets.split(chunk), strict=True)
     return torch.stack([checkpoint(_nll_of_chunk, head, s, t, use_reentrant=False) for s, t in pieces]).sum()
 
 
-def _is_plain(head: nn.Module) -> bool:
+def _is_plain(head: Callable[[Tensor], Tensor]) -> TypeGuard[nn.Linear]:
     """Whether the head is one whole matrix: not adapted by LoRA, not partitioned by ZeRO-3."""
     return type(head) is nn.Linear and head.weight.numel() == head.in_features * head.out_features
 
 
-def _nll_of_chunk(head: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
+def _nll_of_chunk(head: Callable[[Tensor], Tensor], states: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(head(states).float(), targets, reduction="sum")
 
 
@@ -83,9 +61,7 @@ class _LinearNLL(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk: int, scratch: Scratch
-    ) -> Tensor:
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk: int) -> Tensor:
         dtype = _compute_dtype(states)
         matrix = weight.to(dtype)
         scale = _FP16_SCALE if dtype == torch.float16 else 1.0
@@ -96,7 +72,7 @@ class _LinearNLL(torch.autograd.Function):
             torch.zeros(bias.shape, dtype=torch.float32, device=bias.device) if bias is not None and wants[2] else None
         )
         total = torch.zeros((), dtype=torch.float32, device=states.device)
-        shares = scratch.take(min(chunk, len(targets)), len(weight), states.device)
+        shares = torch.empty(min(chunk, len(targets)), len(weight), device=states.device)
         scores = shares if dtype == torch.float32 else torch.empty_like(shares, dtype=dtype)
         for start in range(0, len(targets), chunk):
             rows, wanted = states[start : start + chunk].to(dtype), targets[start : start + chunk, None]
@@ -131,7 +107,7 @@ class _LinearNLL(torch.autograd.Function):
             for gradient, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
         ]
         ctx.gradients = None
-        return (*scaled, None, None, None)
+        return (*scaled, None, None)
 
 
 def _compute_dtype(states: Tensor) -> torch.dtype:

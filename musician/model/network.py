@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from musician.model import attention
+from musician.model.attention import DOCUMENTS, document_arguments
 from musician.runtime.errors import UserError
 from musician.runtime.pretrained import locate
 
@@ -18,7 +18,7 @@ from musician.runtime.pretrained import locate
 def load_network(
     name_or_path: str,
     dtype: str = "float32",
-    attn_implementation: str = "sdpa",
+    attn_implementation: str = DOCUMENTS,
     gradient_checkpointing: bool = False,
     trust_remote_code: bool = False,
 ) -> nn.Module:
@@ -36,7 +36,6 @@ def load_network(
     """
     from transformers import AutoModelForCausalLM
 
-    attention.register()
     path = locate(name_or_path)
     try:
         network = AutoModelForCausalLM.from_pretrained(
@@ -61,7 +60,7 @@ def random_llama(  # noqa: PLR0913 - the signature is the schema of conf/model/t
     max_position_embeddings: int = 2048,
     tie_word_embeddings: bool = False,
     dtype: str = "float32",
-    attn_implementation: str = "sdpa",
+    attn_implementation: str = DOCUMENTS,
     gradient_checkpointing: bool = False,
     seed: int = 0,
 ) -> nn.Module:
@@ -80,7 +79,6 @@ def random_llama(  # noqa: PLR0913 - the signature is the schema of conf/model/t
         bos_token_id=1,
         eos_token_id=2,
     )
-    attention.register()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network: Any = LlamaForCausalLM(config).to(getattr(torch, dtype))
@@ -107,25 +105,31 @@ def causal_lm(network: nn.Module) -> nn.Module:
     return network.get_base_model() if hasattr(network, "get_base_model") else network  # type: ignore[operator]
 
 
-def hidden_states(network: nn.Module, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
+def hidden_states(
+    network: nn.Module,
+    input_ids: Tensor,
+    position_ids: Tensor | None = None,
+    document_lengths: Sequence[int] | None = None,
+) -> Tensor:
     """Run the body of the network without its head.
 
     Args:
         network: a causal LM, with or without a peft wrapper.
         input_ids: `[batch, length]`. Right padding needs no mask: attention is causal.
-        position_ids: `[batch, length]`; where they restart at 0 a new document begins, and documents do not see one
-            another. Isolation holds because no attention mask is passed and the cache is off (transformers only looks
-            for restarts then).
+        position_ids: `[batch, length]`, restarting at 0 with each document.
+        document_lengths: of the flattened batch, padding included, for rows of several documents, which then do not see
+            one another. With another attention than `documents` transformers reads them from `position_ids`, because
+            there is no mask and the cache is off.
 
     Returns:
         Final hidden states `[batch, length, width]`.
     """
     lm: Any = causal_lm(network)
     body = getattr(lm, lm.base_model_prefix)
-    documents: dict[str, Any] = {}
-    if position_ids is not None and lm.config._attn_implementation == attention.DOCUMENTS:
-        documents = attention.document_arguments(position_ids)
-    return body(input_ids=input_ids, position_ids=position_ids, use_cache=False, **documents).last_hidden_state
+    arguments: dict[str, Any] = {}
+    if document_lengths is not None and lm.config._attn_implementation == DOCUMENTS:
+        arguments = document_arguments(document_lengths, input_ids)
+    return body(input_ids=input_ids, position_ids=position_ids, use_cache=False, **arguments).last_hidden_state
 
 
 def new_cache() -> Any:
@@ -172,6 +176,18 @@ def output_head(network: nn.Module) -> nn.Module:
     if trained is not None and not head.disable_adapters and head.active_adapters[0] in trained:
         return trained[head.active_adapters[0]]
     return head
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Switch dropout and the like off, and give every submodule its own mode back afterwards."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def gathered(parameters: Iterable[nn.Parameter]) -> AbstractContextManager[Any]:

@@ -44,9 +44,6 @@ class Hardware:
         num_workers: processes a rank that build batches; they never exceed cores / ranks.
         attn_implementation: attention of the network, as transformers names it.
         gradient_checkpointing: recompute activations in the backward pass.
-        fold_lora: compute Llama's layers with adapters folded into their weights, where that is possible
-            (`musician.model.folded`).
-        tokens_per_pass: documents of a micro-batch that are computed together, in tokens; None computes it at once.
         memory_gib: memory of a card; None where it is not known.
         peak_flops: dense FLOP/s of a card in this precision, from the vendor's data sheet.
         card_bandwidth: bytes/s that a card exchanges with those of its node in a collective, assumed by `plan`.
@@ -66,8 +63,6 @@ class Hardware:
     num_workers: int = 0
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
-    fold_lora: bool = False
-    tokens_per_pass: int | None = None
     capability: Sequence[int] | None = None
     torch_pin: str | None = None
     memory_gib: float | None = None
@@ -136,7 +131,6 @@ class Hardware:
                 f"hardware.precision=16-mixed with hardware.strategy={self.strategy}: skipped steps would move "
                 "the learning rate; use ZeRO (hardware=8xv100 hardware.devices=1 has it for one GPU) or bf16-mixed"
             )
-        self._check_passes()
 
     def check_planned(self) -> None:
         """Refuse what the card that this option describes could not do, wherever this runs.
@@ -180,25 +174,6 @@ class Hardware:
         if ATTENTION[self.attn_implementation] is not None:
             raise UserError(
                 f"hardware.attn_implementation={self.attn_implementation} needs a GPU; on CPU use documents or sdpa"
-            )
-
-    def _check_passes(self) -> None:
-        if self.tokens_per_pass is not None and self.tokens_per_pass < 1:
-            raise UserError(f"hardware.tokens_per_pass={self.tokens_per_pass} must be at least 1, or null")
-        if self.zero_stage == 3 and (self.fold_lora or self.tokens_per_pass is not None):
-            raise UserError(
-                "hardware.strategy.stage=3 shards the weights that folding and passes need whole; use stage 1 or 2, or "
-                "hardware.fold_lora=false hardware.tokens_per_pass=null"
-            )
-        if self.fold_lora and self.precision.endswith("mixed"):
-            raise UserError(
-                f"hardware.fold_lora=true computes in one type, not in precision={self.precision}; use "
-                "hardware.fold_lora=false"
-            )
-        if self.tokens_per_pass is not None and self.precision.startswith("16"):
-            raise UserError(
-                f"hardware.tokens_per_pass={self.tokens_per_pass}: gradients would be made before fp16's loss scale is "
-                "known; use hardware.tokens_per_pass=null"
             )
 
     def check_card(self, name: str, capability: tuple[int, int], architectures: list[str]) -> None:

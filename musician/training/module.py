@@ -10,9 +10,10 @@ import pytorch_lightning as lightning
 import torch
 from torch import Tensor, nn
 
-from musician.data.batches import Batch
-from musician.model.loss import IGNORED
-from musician.model.passes import SummedNLL
+from musician.data.batches import IGNORED, Batch
+from musician.model.logits import check_against_class, logits_head
+from musician.model.loss import summed_nll
+from musician.model.network import evaluating, hidden_states
 from musician.model.schedule import Schedule
 from musician.runtime.errors import UserError
 from musician.training.callbacks.evaluation import exchange_objects
@@ -34,7 +35,6 @@ class CausalLMModule(lightning.LightningModule):
         optimizer: builds the optimiser from the network.
         schedule: share of the peak learning rate at each step.
         nonfinite: what happens when a loss or gradient is not finite; None stops.
-        nll: computes the loss of a micro-batch of `network`; None takes the network's own modules, all at once.
     """
 
     #: What a step trains on, for the run record.
@@ -46,14 +46,12 @@ class CausalLMModule(lightning.LightningModule):
         optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         schedule: Schedule,
         nonfinite: NonFinite | None = None,
-        nll: SummedNLL | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.strict_loading = False  # checkpoints hold the trainable weights only
         self._optimizer = optimizer
         self._schedule = schedule
-        self.nll = nll or SummedNLL(network)
         self._validated: list[tuple[int, float, int]] = []
         #: The rows of the last validation, of all ranks; None before there was one.
         self.validation: ValidationRows | None = None
@@ -61,15 +59,30 @@ class CausalLMModule(lightning.LightningModule):
         #: The micro-batch that was trained on last.
         self.last_batch: Batch | None = None
         self._batch_idx = 0
+        self._is_checked = False
         self._random_state: dict[str, Any] | None = None
+
+    def setup(self, stage: str) -> None:
+        """Compare the logits that are trained on with those of the model's own class, once.
+
+        Raises:
+            UserError: they differ however they are computed.
+        """
+        if (
+            self._is_checked
+        ):  # Lightning sets up for a validation and for the fit; ZeRO-3 has sharded the weights by then
+            return
+        datamodule = getattr(self.trainer, "datamodule", None)
+        with evaluating(self.network):
+            check_against_class(self.network, packed=getattr(datamodule, "packing", True))
+        self._is_checked = True
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the negative log-likelihoods of the supervised tokens of a micro-batch, in nats."""
-        return self.nll(batch["input_ids"], batch["labels"], batch["position_ids"])
+        return summed_nll(self._hidden_states(batch), batch["labels"], logits_head(self.network))
 
-    def forward_by_modules(self, batch: Batch) -> Tensor:
-        """Compute the same through every module of the network, whose hooks then run."""
-        return self.nll.by_modules(batch["input_ids"], batch["labels"], batch["position_ids"])
+    def _hidden_states(self, batch: Batch) -> Tensor:
+        return hidden_states(self.network, batch["input_ids"], batch["position_ids"], batch["document_lengths"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Share of this micro-batch in the mean loss of its global batch, times what Lightning and ZeRO divide by."""
@@ -104,10 +117,12 @@ class CausalLMModule(lightning.LightningModule):
         self._validated = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Note nats and supervised tokens of each row, with its place among all rows."""
+        """Note nats and supervised tokens of each row, with its index among all rows."""
         supervised = (batch["labels"][:, 1:] != IGNORED).sum(1).tolist()
         first = (batch_idx * self.trainer.world_size + self.global_rank) * len(supervised)
-        nats = self.nll.of_rows(batch["input_ids"], batch["labels"], batch["position_ids"]).tolist()
+        head = logits_head(self.network)
+        rows = zip(self._hidden_states(batch).split(1), batch["labels"].split(1), strict=True)
+        nats = [float(summed_nll(hidden, labels, head)) for hidden, labels in rows]
         self._validated += zip(range(first, first + len(nats)), nats, supervised, strict=True)
 
     def on_validation_epoch_end(self) -> None:

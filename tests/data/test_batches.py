@@ -168,14 +168,18 @@ def test_a_row_is_its_documents_with_labels_and_positions_of_their_own(split, da
     assert {batch[name].dtype for name in ("input_ids", "labels", "position_ids")} == {torch.int64}
     assert batch["supervised_in_global_batch"] == 17
     assert batch["num_tokens"] == sum(int(split.lengths[document]) for row in rows for document in row)
+    lengths = []
     for row in range(size):
         expected = []
         for document in rows[row] if row < len(rows) else []:
             pairs = zip(split.input_ids(document).tolist(), split.supervised(document).tolist(), strict=True)
             expected += [(i, i if wanted else IGNORED, place) for place, (i, wanted) in enumerate(pairs)]
+            lengths.append(int(split.lengths[document]))
+        lengths += [width - len(expected)] * (len(expected) < width)
         expected += [(split.pad_id, IGNORED, place) for place in range(width - len(expected))]
         columns = (batch[name][row].tolist() for name in ("input_ids", "labels", "position_ids"))
         assert list(zip(*columns, strict=True)) == expected
+    assert batch["document_lengths"] == lengths
 
 
 def test_no_document_s_first_token_is_a_target(split):
@@ -198,7 +202,7 @@ def nll_of_rows(network, split, rows, micro):
     order = np.arange(len(rows))
     total = 0.0
     for batch in GlobalBatches(split, rows, order, micro, Share(micro)):
-        hidden = hidden_states(network, batch["input_ids"], batch["position_ids"])
+        hidden = hidden_states(network, batch["input_ids"], batch["position_ids"], batch["document_lengths"])
         total += summed_nll(hidden, batch["labels"], output_head(network)).item()
     return total
 

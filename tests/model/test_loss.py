@@ -12,11 +12,12 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from musician.model.loss import IGNORED, Scratch, summed_nll
+from musician.model.loss import summed_nll
 from musician.model.network import hidden_states, output_head
 
 from .toys import lora, tiny_llama, token_ids
 
+IGNORED = -100
 SAVED = ["embed_tokens", "lm_head"]
 
 
@@ -194,22 +195,3 @@ def test_only_functions_of_the_oldest_supported_torch_are_used():
     attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert "linear_cross_entropy" not in attributes
     assert "cross_entropy" in attributes
-
-
-def test_scratch_is_used_again_and_grows_and_can_be_written_after_a_validation():
-    scratch = Scratch()
-    with torch.inference_mode():
-        first = scratch.take(4, 6, torch.device("cpu"))
-    assert scratch.take(3, 5, torch.device("cpu")).data_ptr() == first.data_ptr()
-    assert scratch.take(5, 6, torch.device("cpu")).shape == (5, 6)
-    head = nn.Linear(6, 9, bias=False).requires_grad_(False)
-    hidden, labels = torch.randn(2, 5, 6, requires_grad=True), torch.randint(0, 9, (2, 5))
-    wanted = full_nll(hidden, labels, head)
-    with torch.inference_mode():
-        summed_nll(hidden.detach(), labels, head, scratch=scratch)
-    for _ in range(2):
-        found = summed_nll(hidden, labels, head, chunk=3, scratch=scratch)
-        torch.testing.assert_close(found, wanted)
-        torch.testing.assert_close(
-            torch.autograd.grad(found, hidden), torch.autograd.grad(wanted, hidden, retain_graph=True)
-        )

@@ -171,26 +171,6 @@ def test_an_attention_that_this_machine_cannot_compute_is_refused_before_anythin
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"tokens_per_pass": 0}, "at least 1"),
-        ({"fold_lora": True, "precision": "bf16-mixed"}, "hardware.fold_lora=false"),
-        ({"tokens_per_pass": 512, "strategy": {"stage": 3}}, "stage 1 or 2"),
-        ({"fold_lora": True, "strategy": {"stage": 3}}, "hardware.fold_lora=false"),
-        (
-            {"tokens_per_pass": 512, "accelerator": "gpu", "precision": "16-mixed", "strategy": {"stage": 2}},
-            "loss scale",
-        ),
-    ],
-)
-def test_passes_and_folding_are_refused_where_they_cannot_be(options, words):
-    with pytest.raises(UserError, match=words):
-        Hardware("m", **options).check()
-    for stage in (1, 2):
-        Hardware("m", fold_lora=True, tokens_per_pass=512, strategy={"stage": stage}).check()
-
-
 def test_flash_attention_in_full_precision_is_refused():
     with pytest.raises(UserError, match="needs 16 bits"):
         Hardware("m", "gpu", precision="32-true", attn_implementation="flash_attention_2").check_card(

@@ -19,8 +19,7 @@ JOB = (
 )
 TWO = "hardware=cpu_2proc"
 STAGES = {
-    # Adapters folded and documents a few at a time, as one process does by default.
-    "1": (TWO, "hardware.strategy.stage=1", "hardware.fold_lora=true", "hardware.tokens_per_pass=64"),
+    "1": (TWO, "hardware.strategy.stage=1"),
     "2": (TWO,),
     "2 offloaded": (TWO, "hardware.strategy.offload_optimizer=true"),
     # Nothing stays whole, and the weights are sharded before the optimiser is made.

@@ -22,7 +22,6 @@ from musician.data.rendering.render import Renderer
 from musician.data.rendering.tokenizer import byte_tokenizer
 from musician.data.sources.source import RowSource
 from musician.model.optimizer import adamw
-from musician.model.passes import SummedNLL
 from musician.model.schedule import WarmupCosine
 from musician.training.callbacks.checkpoints import Checkpoints
 from musician.training.callbacks.metrics import StepMetrics
@@ -159,14 +158,13 @@ def fit(
     monitor="val/loss",
     nonfinite=None,
     devices=1,
-    tokens_per_pass=None,
     **trainer_options,
 ):
     """Train the toy as the command does; checkpoints go to `folder` where there is one."""
     torch.manual_seed(seed)
     datamodule, log = data(tunes, micro, batch, rows), Remember()
     network = adapted() if network is None else network
-    module = PretrainModule(network, optimizer, schedule, nonfinite, SummedNLL(network, tokens=tokens_per_pass))
+    module = PretrainModule(network, optimizer, schedule, nonfinite)
     torch.manual_seed(seed)
     callbacks = [StepMetrics(), *callbacks]
     if folder is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
@@ -24,7 +23,7 @@ from musician.benchmarks.multiple_choice.forward import Row, score_rows
 from musician.benchmarks.multiple_choice.question import LETTERS, Benchmark, wants_chat
 from musician.benchmarks.multiple_choice.shared_prefix import Extend, Plan, Read, plan, run
 from musician.data.rendering.render import Renderer
-from musician.model.network import causal_lm
+from musician.model.network import causal_lm, evaluating
 from musician.runtime.errors import UserError
 
 WINDOW = 2048
@@ -224,15 +223,3 @@ def plan_batches(rows: Sequence[Row], batch_size: int, max_tokens: int) -> list[
                 continue
         batches.append([position])
     return batches
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Switch dropout and the like off, and give every submodule its own mode back afterwards."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

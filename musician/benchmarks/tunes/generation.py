@@ -19,12 +19,12 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from musician.benchmarks.multiple_choice.likelihood import evaluating
 from musician.benchmarks.shard import Shard
 from musician.benchmarks.statistics.accuracy import Accuracy, mean
 from musician.benchmarks.tunes.generation_chart import draw_beside
 from musician.data.rendering.conversation import Message
 from musician.data.rendering.render import Renderer
+from musician.model.network import evaluating
 from musician.music.analysis.control import MEASURES, measure_control
 from musician.music.analysis.measures import first_tune, measure_format, measure_tune
 from musician.music.analysis.originality import MelodyIndex

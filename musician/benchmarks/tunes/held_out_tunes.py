@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from musician.benchmarks.multiple_choice.likelihood import evaluating
 from musician.benchmarks.shard import Shard
 from musician.benchmarks.statistics.accuracy import Z95, ratio_stderr
+from musician.data.batches import IGNORED
 from musician.data.rendering.conversation import Document
 from musician.data.rendering.render import Rendered, Renderer
-from musician.model.loss import IGNORED, summed_nll
-from musician.model.network import gathered, hidden_states, output_head
+from musician.model.logits import logits_head
+from musician.model.loss import summed_nll
+from musician.model.network import evaluating, gathered, hidden_states, output_head
 from musician.music.abc.extract import count_notes
 from musician.runtime.errors import UserError
 
@@ -120,8 +121,6 @@ def _read(network: nn.Module, tune: Rendered) -> tuple[float, int]:
     ids = torch.as_tensor(tune.input_ids.astype("int64"), device=device)[None]
     labels = torch.where(torch.as_tensor(tune.supervised(), device=device), ids, IGNORED)
     hidden = hidden_states(network, ids, torch.arange(ids.shape[1], device=device)[None])
-    head = output_head(network)
-    with gathered(
-        head.parameters()
-    ):  # by itself a sharded head would be gathered once a chunk: as often as a tune is long
-        return float(summed_nll(hidden, labels, head)), int((labels[:, 1:] != IGNORED).sum())
+    # A sharded head would be gathered once a chunk: as often as a tune is long.
+    with gathered(output_head(network).parameters()):
+        return float(summed_nll(hidden, labels, logits_head(network))), int((labels[:, 1:] != IGNORED).sum())

@@ -47,7 +47,7 @@ class StepMetrics(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Measure what the device can do."""
-        dtype = next(pl_module.network.parameters()).dtype
+        dtype = compute_dtype(str(trainer.precision))
         peak = measured_peak(pl_module.device, dtype)
         self._peak = peak * trainer.world_size
         self.peak = describe_peak(peak, pl_module.device, dtype, trainer.world_size)
@@ -74,7 +74,7 @@ class StepMetrics(Callback):
         """Add up the micro-batch; after the last one of a step, log."""
         self._loss += float(outputs["share"])
         self._tokens += batch["num_tokens"]
-        self._context += float((batch["position_ids"] + 1).sum())
+        self._context += sum(length * (length + 1) / 2 for length in batch["document_lengths"])
         self._places += batch["position_ids"].numel()
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or batch_idx + 1 == trainer.num_training_batches:
             self._finish_step(trainer, pl_module)
@@ -119,6 +119,13 @@ class StepMetrics(Callback):
         if trainer.global_step % self.every_n_steps == 0:
             for name, value in values.items():
                 module.log(name, value, prog_bar=name == "train/loss", batch_size=1)
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """The type that matrices are multiplied in at one of Lightning's precisions."""
+    return {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}.get(
+        precision.split("-")[0], torch.float32
+    )
 
 
 def peak_memory_gib(device: torch.device) -> float:

@@ -167,7 +167,7 @@ def first_bad_layer(module: Any, batch: Batch) -> str:
     ]
     try:
         with undisturbed(), torch.no_grad():
-            module.forward_by_modules(batch)
+            module.forward(batch)
     finally:
         for handle in handles:
             handle.remove()
