@@ -174,39 +174,19 @@ print(json.dumps({{"seconds": time.process_time() - started, "rows": len(packed)
 
 def sparse_data(directory: Path) -> None:
     """4.16 billion tokens as `prepare` lays them out: holes, but for a mark at the start of every 64th document."""
-    import pyarrow as pa
-
-    from musician.data.store.assemble import assemble
-    from musician.data.store.shards import SHARD_ROWS, Tally
+    from musician.data.packing_plan import planned_rows
+    from musician.data.store.split import PreparedSplit
 
     lengths = document_lengths(DOCUMENTS)
     np.random.default_rng(1).shuffle(lengths)
-    shards, tally = [], Tally()
-    for number, start in enumerate(range(0, len(lengths), SHARD_ROWS)):
-        shards.append(directory / "shards" / f"{number:05d}")
-        shards[-1].mkdir(parents=True)
-        part = lengths[start : start + SHARD_ROWS]
-        marks = np.arange(start, start + len(part))
-        ids = np.zeros(part.sum(), np.uint16)
-        firsts = np.concatenate([[0], np.cumsum(part)])
-        ids[firsts[:-1:64]] = marks[::64] % 65_521
-        offsets = pa.array(firsts, pa.int32())
-        ones = pa.array(np.arange(len(part) + 1), pa.int32())
-        batch = pa.record_batch(
-            {
-                "input_ids": pa.ListArray.from_arrays(offsets, pa.array(ids)),
-                "prompt_length": pa.array(np.ones(len(part), np.int32)),
-                "turn_lengths": pa.ListArray.from_arrays(ones, pa.array((part - 1).astype(np.int32))),
-            }
-        )
-        file = shards[-1] / "train.arrow"
-        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as stream:
-            stream.write_batch(batch)
-        subprocess.run(["fallocate", "--dig-holes", str(file)], check=True)
-        np.save(shards[-1] / "train.lengths.npy", part.astype(np.uint32))
-        np.save(shards[-1] / "train.supervised.npy", (part - 1).astype(np.uint32))
-    tally.items["train"] = len(lengths)
-    assemble(shards, tally, "sparse", LENGTH, directory / "whole")
+    offsets = np.cumsum([0, *lengths], dtype=np.int64)
+    directory.mkdir()
+    np.save(directory / "offsets.npy", offsets)
+    np.save(directory / "supervised_counts.npy", (lengths - 1).astype(np.uint32))
+    ids = np.lib.format.open_memmap(directory / "input_ids.npy", "w+", np.uint16, (int(offsets[-1]),))
+    ids[offsets[:-1:64]] = np.arange(len(lengths))[::64] % 65_521
+    np.lib.format.open_memmap(directory / "supervised.npy", "w+", np.bool_, (int(offsets[-1]),))
+    planned_rows(PreparedSplit(directory, 0), LENGTH)
 
 
 def bench_reading() -> dict[str, Any]:
@@ -215,8 +195,8 @@ def bench_reading() -> dict[str, Any]:
     From the second on the modules and the index are in the page cache.
     """
     with tempfile.TemporaryDirectory() as folder:
-        sparse_data(Path(folder))
-        command = [sys.executable, "-c", READING, str(Path(folder, "whole", "train"))]
+        sparse_data(Path(folder, "train"))
+        command = [sys.executable, "-c", READING, str(Path(folder, "train"))]
         runs = [
             json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(6)
         ]
@@ -227,10 +207,10 @@ def bench_reading() -> dict[str, Any]:
 READING = """
 import sys, time, json, hashlib
 from pathlib import Path
-import numpy as np, torch, pyarrow
+import numpy as np, torch
 from musician.data.batches import GlobalBatches, Share, row_order
 from musician.data.packing_plan import planned_rows
-from musician.data.store.prepared import PreparedSplit
+from musician.data.store.split import PreparedSplit
 
 def memory():
     lines = Path("/proc/self/status").read_text().splitlines()

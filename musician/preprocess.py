@@ -41,7 +41,7 @@ def show(datamodule: Any, count: int) -> None:
     tokenizer = datamodule.renderer.tokenizer
     for found, row in islice(read_rows(datamodule.source, datamodule.recipe), count):
         for item in datamodule.renderer.render(row, datamodule.recipe.max_length):
-            text, ids, supervised = Text(), item.input_ids.tolist(), item.supervised().tolist()
+            text, ids, supervised = Text(), item.input_ids.tolist(), item.supervised.tolist()
             start = 0
             for end in range(1, len(ids) + 1):
                 if end == len(ids) or supervised[end] != supervised[start]:

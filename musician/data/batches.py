@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from musician.data.packing import Rows
-from musician.data.store.prepared import PreparedSplit
+from musician.data.store.split import PreparedSplit
 
 #: transformers' label of a position without a target.
 IGNORED = -100

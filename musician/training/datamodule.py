@@ -17,7 +17,8 @@ from musician.data.rendering.render import Renderer
 from musician.data.sources.source import Source
 from musician.data.store.cluster import Datatrove
 from musician.data.store.prepare import Recipe, prepare
-from musician.data.store.prepared import PreparedData, PreparedSplit
+from musician.data.store.prepared import PreparedData
+from musician.data.store.split import PreparedSplit
 from musician.runtime.errors import UserError
 
 

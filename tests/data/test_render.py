@@ -37,6 +37,11 @@ def runs(mask):
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
+def prompt_length(item):
+    """Tokens before the first supervised one."""
+    return int(item.supervised.argmax())
+
+
 # --- served = trained -------------------------------------------------------------------------------------------------
 
 
@@ -49,7 +54,7 @@ def test_the_prompt_of_every_turn_is_a_prefix_of_what_was_trained(each_renderer,
         if message.role == "user":
             prompt = each_renderer.prompt_ids(conversation.messages[: turn + 1])
             assert prompt == ids[: len(prompt)]
-            assert rendered(each_renderer, conversation).supervised()[len(prompt)], "the answer begins right there"
+            assert rendered(each_renderer, conversation).supervised[len(prompt)], "the answer begins right there"
 
 
 @examples
@@ -63,7 +68,7 @@ def test_a_conversation_is_its_layout_byte_for_byte_and_mask_for_mask(each_rende
     item = rendered(each_renderer, conversation)
     wants_bos = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
     expected = layout(each_renderer.template.name, conversation.messages, wants_bos)
-    found = flatten_tokens(spell(tokenizer, item.input_ids), item.supervised())
+    found = flatten_tokens(spell(tokenizer, item.input_ids), item.supervised)
     assert found == flatten_layout(expected, tokenizer)
 
 
@@ -73,7 +78,7 @@ def test_each_answer_ends_in_one_supervised_eos_with_nothing_supervised_after_it
     """B2, B4: the runs of supervised tokens are the answers, each with one EOS, its last token."""
     item = rendered(each_renderer, conversation)
     eos = each_renderer.tokenizer.eos_token_id
-    supervised = runs(item.supervised())
+    supervised = runs(item.supervised)
     assert len(supervised) == sum(message.role == "assistant" for message in conversation.messages)
     for start, end in supervised:
         assert item.input_ids[start:end].tolist().count(eos) == 1
@@ -90,13 +95,6 @@ def test_markup_in_a_message_never_becomes_a_special_token(each_renderer, text):
         return [i for i in ids.tolist() if i in each_renderer.tokenizer.all_special_ids]
 
     assert specials(text) == specials("plain")
-
-
-def test_run_lengths_cover_the_item(each_renderer):
-    conversation = Conversation(tuple(Message(role, "C D E") for role in ("user", "assistant") * 3))
-    item = rendered(each_renderer, conversation)
-    assert item.prompt_length + sum(item.turn_lengths) == len(item.input_ids) == len(item.supervised())
-    assert item.supervised().sum() == sum(item.turn_lengths[::2])
 
 
 GOLDEN = {
@@ -117,7 +115,7 @@ def test_golden_mask(name, request):
     renderer = Renderer(request.getfixturevalue(f"{tokenizer}_tokenizer"), template)
     item = rendered(renderer, Conversation((Message("user", "Key?"), Message("assistant", "G"))))
     tokens = renderer.tokenizer.convert_ids_to_tokens(item.input_ids.tolist())
-    ((start, end),) = runs(item.supervised())
+    ((start, end),) = runs(item.supervised)
     tokens[start] = "[" + tokens[start]
     tokens[end - 1] += "]"
     assert ("" if tokenizer == "byte" else " ").join(tokens) == GOLDEN[name]
@@ -131,7 +129,7 @@ def test_golden_mask(name, request):
 def test_what_was_trained_as_an_answer_is_read_back_verbatim(each_renderer, content, question):
     assume(without_unknown_bytes(each_renderer.tokenizer, content) == content.encode())
     item = rendered(each_renderer, Conversation((Message("user", question), Message("assistant", content))))
-    answer = item.input_ids[item.supervised()].tolist()
+    answer = item.input_ids[item.supervised].tolist()
     assert each_renderer.read_answer(answer) == content
     assert each_renderer.read_answer([*answer, *answer]) == content, "what follows the EOS is not read"
 
@@ -166,21 +164,22 @@ def test_shortening_keeps_turn_markers_and_both_ends_of_the_question(each_render
     whole = rendered(each_renderer, conversation)
     ids, eos = whole.input_ids.tolist(), each_renderer.tokenizer.eos_token_id
     start = opening_length(each_renderer)
-    end_of_question, end_of_prompt = ids.index(eos), whole.prompt_length
+    end_of_question, end_of_prompt = ids.index(eos), prompt_length(whole)
     least = end_of_prompt - (end_of_question - start) + 2
     max_length = data.draw(st.integers(-(-least * 4 // 3) + 1, len(ids) + 3))
 
     item = rendered(each_renderer, conversation, max_length)
-    cut, kept_answer = item.input_ids.tolist(), item.input_ids[item.supervised()].tolist()
+    cut, kept_answer = item.input_ids.tolist(), item.input_ids[item.supervised].tolist()
 
     assert len(cut) == min(max_length, len(ids)), "not a token more than needed is cut"
     assert cut[: start + 1] == ids[: start + 1], "the opening marker and the first token of the question"
     tail = ids[end_of_question - 1 : end_of_prompt]
-    assert cut[item.prompt_length - len(tail) : item.prompt_length] == tail, "its last token and the markers after it"
-    removed = end_of_prompt - item.prompt_length
+    prompt = prompt_length(item)
+    assert cut[prompt - len(tail) : prompt] == tail, "its last token and the markers after it"
+    removed = end_of_prompt - prompt
     head = start + (end_of_question - start - removed + 1) // 2
-    assert cut[: item.prompt_length] == ids[:head] + ids[head + removed : end_of_prompt], "the middle is what went"
-    assert runs(item.supervised()) == [(item.prompt_length, len(cut))]
+    assert cut[:prompt] == ids[:head] + ids[head + removed : end_of_prompt], "the middle is what went"
+    assert runs(item.supervised) == [(prompt, len(cut))]
     assert kept_answer == ids[end_of_prompt : end_of_prompt + len(kept_answer)]
     assert kept_answer.count(eos) == (len(kept_answer) == len(ids) - end_of_prompt), "EOS only after a whole answer"
     expected = [("user text", removed > 0), ("answer", len(kept_answer) < len(ids) - end_of_prompt)]
@@ -200,10 +199,10 @@ def test_a_question_is_shortened_to_three_quarters_at_most(byte_renderer):
     """An answer that fits beside the question costs the question only what is missing."""
     long, short = "q" * 200, "a" * 100
     item = rendered(byte_renderer, Conversation((Message("user", long), Message("assistant", long))), 100)
-    assert item.prompt_length == 75
+    assert prompt_length(item) == 75
     assert item.cuts == ("user text", "answer")
     item = rendered(byte_renderer, Conversation((Message("user", short), Message("assistant", "aaa"))), 100)
-    assert item.supervised().sum() == len(" aaa") + 1
+    assert item.supervised.sum() == len(" aaa") + 1
     assert item.cuts == ("user text",)
 
 
@@ -256,7 +255,7 @@ def test_the_pieces_of_a_document_are_the_document(each_plain_renderer, text, ma
     assert [i for piece in pieces for i in piece.input_ids.tolist()] == [*own, tokenizer.eos_token_id]
     assert max(len(piece.input_ids) for piece in pieces) <= max_length
     for piece in pieces:
-        assert piece.supervised().tolist() == [False] + [True] * (len(piece.input_ids) - 1)
+        assert piece.supervised.tolist() == [False] + [True] * (len(piece.input_ids) - 1)
         assert piece.cuts == (("document",) if len(pieces) > 1 else ())
 
 
@@ -298,7 +297,7 @@ def test_bos_and_eos_of_a_document_are_as_asked_for(mistral_tokenizer, add_bos, 
 @given(rows=st.lists(st.one_of(conversations(), DOCUMENTS.map(Document)), max_size=5), limit=st.none() | st.just(60))
 def test_rows_rendered_together_are_as_rendered_alone(each_plain_renderer, rows, limit):
     def plain(items):
-        return [(item.input_ids.tolist(), item.supervised().tolist(), item.cuts) for item in items]
+        return [(item.input_ids.tolist(), item.supervised.tolist(), item.cuts) for item in items]
 
     try:
         alone = [plain(each_plain_renderer.render(row, limit)) for row in rows]

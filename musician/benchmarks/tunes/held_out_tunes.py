@@ -119,7 +119,7 @@ def _read(network: nn.Module, tune: Rendered) -> tuple[float, int]:
     """Summed nats and number of predicted tokens of one tune."""
     device = next(network.parameters()).device
     ids = torch.as_tensor(tune.input_ids.astype("int64"), device=device)[None]
-    labels = torch.where(torch.as_tensor(tune.supervised(), device=device), ids, IGNORED)
+    labels = torch.where(torch.as_tensor(tune.supervised, device=device), ids, IGNORED)
     hidden = hidden_states(network, ids, torch.arange(ids.shape[1], device=device)[None])
     # A sharded head would be gathered once a chunk: as often as a tune is long.
     with gathered(output_head(network).parameters()):

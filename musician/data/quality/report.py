@@ -14,7 +14,8 @@ from musician.data.packing_plan import planned_rows
 from musician.data.quality.known_questions import split_music
 from musician.data.rendering.encode import Encoder
 from musician.data.rendering.render import Renderer
-from musician.data.store.prepared import PreparedSplit, read_meta
+from musician.data.store.prepared import read_meta
+from musician.data.store.split import KEPT, PreparedSplit
 from musician.music.abc.reader import Tune, parse_tune
 from musician.music.analysis.form import section_bars
 
@@ -104,13 +105,12 @@ def _kept(folder: Path) -> dict[str, dict[str, int]]:
     """The most frequent values of each kept column, and how many documents have none."""
     import pyarrow.parquet as pq
 
-    counts: dict[str, Counter[str]] = {}
-    for file in sorted(folder.glob("kept-*.parquet")):
-        table = pq.read_table(file)
-        for name in table.column_names:
-            values = (value if value is not None else "(none)" for value in table.column(name).to_pylist())
-            counts.setdefault(name, Counter()).update(values)
-    return {name: _top(found, MOST_VALUES) for name, found in counts.items()}
+    file = folder / KEPT
+    table = pq.read_table(file).to_pydict() if file.is_file() else {}
+    return {
+        name: _top(Counter(value if value is not None else "(none)" for value in values), MOST_VALUES)
+        for name, values in table.items()
+    }
 
 
 def _top(counts: Counter[str], most: int) -> dict[str, int]:

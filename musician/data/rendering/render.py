@@ -32,26 +32,13 @@ class Rendered:
 
     Attributes:
         input_ids: `[length]`, the smallest unsigned type that holds the vocabulary.
-        prompt_length: tokens before the first supervised one.
-        turn_lengths: lengths of the supervised run that follows, then of the unsupervised one after it, and so on;
-            `prompt_length + sum(turn_lengths) == length`. One number for a document or a single-turn row.
+        supervised: boolean mask `[length]` of the tokens whose prediction is trained.
         cuts: what was cut to fit, in order: `user text`, `answer`, `turns`, `document` (a piece of a longer one).
     """
 
     input_ids: np.ndarray
-    prompt_length: int
-    turn_lengths: tuple[int, ...]
+    supervised: np.ndarray
     cuts: tuple[str, ...] = ()
-
-    def supervised(self) -> np.ndarray:
-        """Boolean mask `[length]` of the tokens whose prediction is trained."""
-        return supervised_mask(self.prompt_length, self.turn_lengths)
-
-
-def supervised_mask(prompt_length: int, turn_lengths: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Expand run lengths to a boolean mask; odd runs (the first, the third, ...) after the prompt are supervised."""
-    lengths = np.concatenate([[prompt_length], np.asarray(turn_lengths, dtype=np.int64)]).astype(np.int64)
-    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
 
 
 class Renderer:
@@ -268,22 +255,14 @@ def _length(turns: Sequence[Turn]) -> int:
 
 def _piece(ids: np.ndarray, cuts: tuple[str, ...]) -> Rendered:
     # The first token has nothing before it to be predicted from.
-    return Rendered(ids, min(1, len(ids)), (max(0, len(ids) - 1),), cuts)
+    return Rendered(ids, np.arange(len(ids)) > 0, cuts)
 
 
 def _assemble(turns: Sequence[Turn], dtype: str, cuts: tuple[str, ...]) -> Rendered:
-    """Join turns and turn their supervised tails into run lengths."""
-    ids: list[int] = []
-    runs: list[int] = []
-    end_of_last = 0
-    for turn, supervised in turns:
-        ids += turn
-        if supervised:
-            runs += [len(ids) - supervised - end_of_last, supervised]
-            end_of_last = len(ids)
-    if end_of_last < len(ids):
-        runs.append(len(ids) - end_of_last)
-    return Rendered(np.asarray(ids, dtype), runs[0], tuple(runs[1:]), cuts)
+    """Join turns; their tails are supervised."""
+    ids = np.asarray([token for turn, _ in turns for token in turn], dtype)
+    runs = [length for turn, supervised in turns for length in (len(turn) - supervised, supervised)]
+    return Rendered(ids, np.repeat([False, True] * len(turns), runs), cuts)
 
 
 def _cut(start: int, total: int, max_length: int, ends: np.ndarray) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from musician.runtime.errors import UserError
 
 #: Makes share `rank` of `world_size` of some work.
-ShareOfWork = Callable[[int, int], None]
+ShareOfWork = Callable[[int, int], object]
 #: Seconds between looks at tasks that run elsewhere.
 INTERVAL = 10.0
 

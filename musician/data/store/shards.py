@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from musician.data.quality.repair import repaired
 from musician.data.rendering.conversation import Row, defect, read_row
 from musician.data.rendering.render import Rendered, Renderer
 from musician.data.sources.files import SourceRow
-from musician.data.store.columns import Columns
+from musician.data.store.split import SplitWriter
 from musician.data.store.splits import family_of, is_held_out
 from musician.runtime.atomic import write_directory
 from musician.runtime.errors import UserError
@@ -29,14 +29,14 @@ SPLITS = ("train", "validation")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What decides the content of a prepared directory, besides source, tokenizer and code.
+    """What decides the content of a prepared directory, besides source, tokenizer and format.
 
     Attributes:
         max_length: tokens of the longest item; longer documents are split, longer conversations shortened and counted.
         validation_fraction: share of tune families held out.
         split_seed: which families these are.
         text_field: column of running text.
-        quality: which rows are dropped as copies or benchmark questions, and whether characters are mended.
+        quality: which rows are dropped as copies or benchmark questions, and whether characters are repaired.
         keep: columns whose values are kept beside the tokens, such as a licence.
     """
 
@@ -48,32 +48,9 @@ class Recipe:
     keep: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class Tally:
-    """Rows in = rows out + rows dropped, by reason; `cuts`, `repairs` count changed rows, `items` what was written."""
-
-    rows_in: int = 0
-    rows_out: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    cuts: Counter[str] = field(default_factory=Counter)
-    repairs: Counter[str] = field(default_factory=Counter)
-    items: Counter[str] = field(default_factory=Counter)
-    tokens: Counter[str] = field(default_factory=Counter)
-    supervised: Counter[str] = field(default_factory=Counter)
-
-    @classmethod
-    def read(cls, file: Path) -> Tally:
-        """The tally of a whole shard."""
-        values = json.loads(file.read_text())
-        counters = {name: Counter(value) for name, value in values.items() if isinstance(value, dict)}
-        return cls(values["rows_in"], values["rows_out"], **counters)
-
-    def add(self, other: Tally) -> None:
-        """Count another shard's rows too."""
-        self.rows_in += other.rows_in
-        self.rows_out += other.rows_out
-        for name in ("dropped", "cuts", "repairs", "items", "tokens", "supervised"):
-            getattr(self, name).update(getattr(other, name))
+def no_counts() -> dict[str, Counter[str]]:
+    """Counts of nothing yet: `rows` in and out; rows `dropped`, changed by `cuts` or `repairs`, each by reason."""
+    return {name: Counter() for name in ("rows", "dropped", "cuts", "repairs")}
 
 
 def shards_of(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:
@@ -91,68 +68,62 @@ def shards_of(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:
 
 
 def understand(found: SourceRow, recipe: Recipe) -> tuple[Row, frozenset[str]]:
-    """Read a row by its columns; return also what was mended in it.
+    """Read a row by its columns; return also what was repaired in it.
 
     Raises:
-        UserError: columns that are not understood, named by where the row stands.
+        UserError: columns that are not understood, named by the position of the row.
     """
-    mended = frozenset() if found.repair is None else frozenset({found.repair})
+    repairs = frozenset() if found.repair is None else frozenset({found.repair})
     try:
         row = read_row(found.values, recipe.text_field)
     except UserError as error:
         raise UserError(f"data {found.where}: {error}") from error
     if recipe.quality.repair:
         row, faults = repaired(row)
-        mended |= faults
-    return row, mended
+        repairs |= faults
+    return row, repairs
 
 
-def write_shard(rows: Sequence[SourceRow], renderer: Renderer, recipe: Recipe, directory: Path) -> None:
-    """Render the rows of one shard into a directory that is whole or absent.
+def write_shard(rows: Sequence[SourceRow], directory: Path, renderer: Renderer, recipe: Recipe) -> None:
+    """Render the rows of one shard into a directory that is complete or absent.
 
-    It holds `tally.json`, and for each split that got anything the files of `musician.data.store.columns.Columns`.
+    It holds `counts.json`, and a folder for each split that got anything (`musician.data.store.split`).
 
     Raises:
-        UserError: a row that cannot be understood or rendered, named by where it stands.
+        UserError: a row that cannot be understood or rendered, named by its position.
     """
-    tally = Tally()
-    columns = {split: Columns(renderer.dtype, recipe.keep) for split in SPLITS}
-    sound = list(_sound(rows, recipe, tally))
+    counts = no_counts()
+    splits = {name: SplitWriter(recipe.keep) for name in SPLITS}
+    sound = list(_sound(rows, recipe, counts))
     for start in range(0, len(sound), BATCH):
         group = sound[start : start + BATCH]
         for (found, row), items in zip(group, _render(group, renderer, recipe.max_length), strict=True):
             family = (found.own_family() or family_of(row)) if recipe.validation_fraction > 0 else None
             held_out = family is not None and is_held_out(family, recipe.validation_fraction, recipe.split_seed)
-            columns[SPLITS[held_out]].add(items, found, family)
-            tally.cuts.update({cut for item in items for cut in item.cuts})
-    for split, made in columns.items():
-        if made.prompts:
-            tally.items[split] = len(made.prompts)
-            tally.tokens[split] = sum(made.lengths)
-            tally.supervised[split] = sum(made.supervised)
-    write_directory(directory, _writer(tally, columns))
+            splits[SPLITS[held_out]].add(items, found, family)
+            counts["cuts"].update({cut for item in items for cut in item.cuts})
 
-
-def _writer(tally: Tally, columns: Mapping[str, Columns]) -> Callable[[Path], None]:
     def fill(folder: Path) -> None:
-        for split in tally.items:
-            columns[split].write(folder, split)
-        values = {each.name: getattr(tally, each.name) for each in fields(tally)}
-        (folder / "tally.json").write_text(json.dumps(values, sort_keys=True))
+        for name, split in splits.items():
+            if len(split):
+                split.write(folder / name)
+        (folder / "counts.json").write_text(json.dumps(counts))
 
-    return fill
+    write_directory(directory, fill)
 
 
-def _sound(rows: Iterable[SourceRow], recipe: Recipe, tally: Tally) -> Iterator[tuple[SourceRow, Row]]:
+def _sound(
+    rows: Iterable[SourceRow], recipe: Recipe, counts: Mapping[str, Counter[str]]
+) -> Iterator[tuple[SourceRow, Row]]:
     for found in rows:
-        row, mended = understand(found, recipe)
-        tally.rows_in += 1
+        row, repairs = understand(found, recipe)
+        counts["rows"]["in"] += 1
         reason = defect(row) or found.dropped
         if reason:
-            tally.dropped[reason] += 1
+            counts["dropped"][reason] += 1
         else:
-            tally.rows_out += 1
-            tally.repairs.update(mended)
+            counts["rows"]["out"] += 1
+            counts["repairs"].update(repairs)
             yield found, row
 
 

@@ -1,10 +1,10 @@
-"""Work on the shards of a stream of rows, in this process or several; what is whole is not done again."""
+"""Work on the shards of a stream of rows, in this process or several; what is complete is not done again."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -13,59 +13,38 @@ from threading import Thread
 from musician.data.sources.files import SourceRow
 from musician.data.store.shards import shards_of
 
-#: Makes a directory, whole or absent, of the rows of a shard.
+#: Makes a directory, complete or absent, of the rows of a shard.
 ShardWork = Callable[[list[SourceRow], Path], None]
 ShardTask = tuple[list[SourceRow], Path]
 
 
-def work_on_share(
-    rows: Callable[[], Iterable[SourceRow]],
-    work: ShardWork,
-    folder: Path,
-    mark: str,
-    rank: int,
-    world_size: int,
-) -> None:
-    """Make the directories that are not there yet of every `world_size`-th shard from `rank` on.
-
-    Args:
-        rows: gives all rows; those of other shards are read and passed over.
-        work: as for `work_on_shards`.
-        folder: as for `work_on_shards`.
-        mark: as for `work_on_shards`.
-        rank: which share.
-        world_size: how many there are.
-    """
-    for number, shard in enumerate(shards_of(rows())):
-        directory = folder / f"{number:05d}"
-        if number % world_size == rank and not (directory / mark).is_file():
-            work(shard, directory)
-
-
-def work_on_shards(rows: Iterable[SourceRow], work: ShardWork, folder: Path, mark: str, num_proc: int) -> list[Path]:
-    """Make the directories that are not there yet; return all of them in order.
+def work_on_shards(
+    rows: Iterable[SourceRow], work: ShardWork, folder: Path, num_proc: int = 1, rank: int = 0, world_size: int = 1
+) -> list[Path]:
+    """Make the directories that are not there yet; return those of all shards in order.
 
     Args:
         rows: cut into shards by their number and size alone.
         work: makes a directory; can be pickled where there are several processes.
         folder: of the directories.
-        mark: a file that a whole one holds.
         num_proc: processes that work, while this one reads; 1 does both in this process.
+        rank: which share of the work to do; the directories of others are not made.
+        world_size: number of shares.
     """
-    wanted: list[Path] = []
+    directories: list[Path] = []
 
-    def missing() -> Iterator[ShardTask]:
+    def missing() -> Iterable[ShardTask]:
         for number, shard in enumerate(shards_of(rows)):
-            wanted.append(folder / f"{number:05d}")
-            if not (wanted[-1] / mark).is_file():
-                yield shard, wanted[-1]
+            directories.append(folder / f"{number:05d}")
+            if number % world_size == rank and not directories[-1].is_dir():
+                yield shard, directories[-1]
 
     if num_proc <= 1:
         for shard, directory in missing():
             work(shard, directory)
     else:
         _in_processes(missing(), work, num_proc)
-    return wanted
+    return directories
 
 
 def _in_processes(tasks: Iterable[ShardTask], work: ShardWork, num_proc: int) -> None:
@@ -83,7 +62,7 @@ def _in_processes(tasks: Iterable[ShardTask], work: ShardWork, num_proc: int) ->
         pool.shutdown(cancel_futures=True)
 
 
-#: What is done with a shard; set once in each worker process.
+#: What is done with a shard; set once in each worker process, which so loads the tokenizer once.
 _WORK: list[ShardWork] = []
 
 
@@ -98,7 +77,7 @@ def _work(shard: list[SourceRow], directory: Path) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent says nothing; its workers would wait for work for ever."""
+    """End this process with its parent: of a killed one no word arrives, and work would be awaited for ever."""
     parent = parent_process()
     assert parent is not None
     parent.join()
