@@ -7,8 +7,7 @@ from musician.benchmarks.multiple_choice.mmlu import MMLU
 from musician.benchmarks.multiple_choice.music_theory_bench import MusicTheoryBench
 from musician.benchmarks.multiple_choice.prompts import question_block
 from musician.benchmarks.multiple_choice.question import Question
-from musician.data.quality.known_questions import split_music, words
-from musician.data.quality.shared_runs import RunIndex
+from musician.data.quality.known_questions import GroupRuns, split_music, words
 
 from .toys import Quiz
 
@@ -135,16 +134,16 @@ def test_prose_and_music_part_ways():
     assert split_music("Note: this is prose; Key: none") == ("Note: this is prose; Key: none", [])
 
 
-def test_runs_of_an_index():
-    index = RunIndex([["abcdef"], ["xyz"], ["uv"]], length=4, shortest=3, common=9)
+def test_runs_of_groups():
+    index = GroupRuns([["abcdef"], ["xyz"], ["uv"]], length=4, shortest=3, common=9)
     assert index.covered == 2
     assert index.find(["--abcd--"]) == {0: pytest.approx(1 / 3)}
     assert index.find(["cdef", "abcde", "_xyz_"]) == {0: 1.0, 1: 1.0}
     assert index.find(["abc-def", "uv", ""]) == {}
-    both = RunIndex([["abcdef", "abcd"], ["abcdefgh"], ["zabcd"]], length=4, shortest=3, common=2)
+    both = GroupRuns([["abcdef", "abcd"], ["abcdefgh"], ["zabcd"]], length=4, shortest=3, common=2)
     assert both.find(["bcdef"]) == {0: 1.0, 1: 0.5}  # `abcd` is in three groups
     assert both.find(["abcd"]) == {}
-    assert RunIndex([], 4, 3, 9).find(["abcd"]) == {}
+    assert GroupRuns([], 4, 3, 9).find(["abcd"]) == {}
 
 
 def test_real_questions_are_found_and_do_not_find_each_other(data_folder):

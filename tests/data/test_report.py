@@ -46,7 +46,7 @@ def test_the_numbers_are_those_of_the_data(tunes, byte_renderer):
         lengths = [len(split.input_ids(document)) for document in range(len(split))]
         assert found["documents"] == len(lengths) == sum(found["lengths"]["histogram"]["counts"])
         assert found["tokens"] == sum(lengths)
-        assert found["lengths"]["percentiles"]["50"] == np.median(lengths)
+        assert found["lengths"]["median"] == np.median(lengths)
         rows = pack(lengths, 512)
         assert found["packing"]["rows"] == len(rows) == sum(found["packing"]["fill_of_rows"]["histogram"]["counts"])
         assert found["packing"]["fill"] == pytest.approx(sum(lengths) / (512 * len(rows)), abs=1e-6)

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from musician.data.quality.filters import Quality
-from musician.data.quality.sketch import BANDS
+from musician.data.quality.sketch import BAND, BANDS, SEED
+from musician.data.store.split import concatenate
 
 #: Pairs whose MinHash values are compared at once.
 PAIRS = 1 << 16
+
+_MIX = np.random.default_rng(SEED).integers(1, 2**63, size=BAND, dtype=np.uint64) | np.uint64(1)
 
 
 def judge(sketches: Sequence[Path], quality: Quality) -> np.ndarray:
@@ -32,7 +37,10 @@ def judge(sketches: Sequence[Path], quality: Quality) -> np.ndarray:
             names = _joined(sketches, name)
             verdicts[_repeats(names, sound & (verdicts == 0) & (names != 0))] = first + place
     if quality.near_text:
-        verdicts[_near(sketches, sound & (verdicts == 0), quality.near_text)] = first + 2
+        values = sketches[0].parent / "minhash.npy"
+        concatenate([sketch / "minhash.npy" for sketch in sketches], values)
+        near = _near(np.load(values, mmap_mode="r"), sound & (verdicts == 0), quality.near_text)
+        verdicts[near] = first + 2
     return verdicts
 
 
@@ -42,72 +50,40 @@ def _joined(sketches: Sequence[Path], name: str) -> np.ndarray:
 
 def _repeats(names: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Rows among the given ones whose name an earlier one has."""
-    order, same = _sorted(names, among)
-    return order[1:][same]
-
-
-def _sorted(names: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The given rows ordered by name, then place; and which have the name of the one before."""
     rows = np.flatnonzero(among)
-    order = rows[np.argsort(names[rows], kind="stable")]
-    return order, names[order[1:]] == names[order[:-1]]
+    _, first, name = np.unique(names[rows], return_index=True, return_inverse=True)
+    return rows[first[name] < np.arange(len(rows))]
 
 
-def _near(sketches: Sequence[Path], among: np.ndarray, least: float) -> np.ndarray:
+def _near(values: np.ndarray, among: np.ndarray, least: float) -> np.ndarray:
     """Rows whose MinHash values are like those of an earlier row, directly or through others."""
-    values = _Rows([np.load(sketch / "minhash.npy", mmap_mode="r") for sketch in sketches])
+    rows = np.flatnonzero(among)
     first = np.arange(len(among))
     for band in range(BANDS):
-        names = np.concatenate([np.load(sketch / "bands.npy", mmap_mode="r")[band] for sketch in sketches])
-        pairs = _neighbours(names, among)
-        for start in range(0, len(pairs), PAIRS):
-            part = pairs[start : start + PAIRS]
-            part = part[first[part[:, 0]] != first[part[:, 1]]]
-            alike = (values[part[:, 0]] == values[part[:, 1]]).mean(axis=1) >= least
-            for one, other in part[alike].tolist():
-                _join(first, one, other)
-    return np.flatnonzero(among & (_roots(first) != np.arange(len(among))))
+        names = (values[rows, band * BAND : (band + 1) * BAND] * _MIX).sum(axis=1, dtype=np.uint64)
+        pairs = rows[_neighbours(names)]
+        pairs = pairs[first[pairs[:, 0]] != first[pairs[:, 1]]]
+        parts = (pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS))
+        alike = [part[(values[part[:, 0]] == values[part[:, 1]]).mean(axis=1) >= least] for part in parts]
+        if alike:
+            first = _connected(first, np.concatenate(alike))
+    return np.flatnonzero(first != np.arange(len(first)))
 
 
-def _neighbours(names: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Pairs of rows of one name: each with the one before it and with the first of that name: `[num_pairs, 2]`."""
-    order, same = _sorted(names, among)
-    if not same.any():
-        return np.empty((0, 2), np.int64)
-    starts = np.maximum.accumulate(np.where(np.concatenate([[False], same]), 0, np.arange(len(order))))
-    heads = np.stack([order[starts[1:][same]], order[1:][same]], axis=1)
-    return np.unique(np.concatenate([heads, np.stack([order[:-1][same], order[1:][same]], axis=1)]), axis=0)
+def _neighbours(names: np.ndarray) -> np.ndarray:
+    """Pairs of places of one name: each with the one before it and with the first of that name: `[num_pairs, 2]`."""
+    order = np.argsort(names, kind="stable")
+    same = np.flatnonzero(names[order[1:]] == names[order[:-1]])
+    _, first, name = np.unique(names, return_index=True, return_inverse=True)
+    later = order[same + 1]
+    return np.unique(
+        np.concatenate([np.stack([before, later], axis=1) for before in (order[same], first[name[later]])]), axis=0
+    )
 
 
-class _Rows:
-    """Rows of several arrays as of one."""
-
-    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
-        self._arrays = arrays
-        self._starts = np.cumsum([0, *map(len, arrays)])
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        found = np.empty((len(rows), self._arrays[0].shape[1]), self._arrays[0].dtype)
-        owners = np.searchsorted(self._starts, rows, side="right") - 1
-        for owner in np.unique(owners):
-            where = owners == owner
-            found[where] = self._arrays[owner][rows[where] - self._starts[owner]]
-        return found
-
-
-def _root(first: np.ndarray, row: int) -> int:
-    while first[row] != row:
-        first[row] = first[first[row]]
-        row = int(first[row])
-    return row
-
-
-def _join(first: np.ndarray, one: int, other: int) -> None:
-    one, other = _root(first, one), _root(first, other)
-    first[max(one, other)] = min(one, other)
-
-
-def _roots(first: np.ndarray) -> np.ndarray:
-    while not np.array_equal(first, first[first]):
-        first = first[first]
-    return first
+def _connected(first: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """First row of those that each row is connected with, when pairs are added to what was connected before."""
+    one, other = np.concatenate([pairs, np.stack([first, np.arange(len(first))], axis=1)]).T
+    graph = coo_array((np.ones(len(one), np.bool_), (one, other)), shape=(len(first), len(first)))
+    _, group = connected_components(graph, directed=False)
+    return np.unique(group, return_index=True)[1][group]

@@ -1,9 +1,9 @@
-"""What a prepared directory holds, in numbers: `report.json`, drawn by `musician.data.quality.report_page`."""
+"""The content of a prepared directory in numbers: `report.json`, drawn by `musician.data.quality.report_page`."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,9 @@ from musician.data.rendering.encode import Encoder
 from musician.data.rendering.render import Renderer
 from musician.data.store.prepared import read_meta
 from musician.data.store.split import KEPT, PreparedSplit
-from musician.music.abc.reader import Tune, parse_tune
+from musician.music.abc.reader import parse_tune
 from musician.music.analysis.form import section_bars
 
-PERCENTILES = (5, 25, 50, 75, 95)
 #: Documents whose music is read, evenly spaced over the training split: a few seconds, whatever the size of the data.
 MUSIC_SAMPLE = 1000
 SAMPLES = 20
@@ -54,33 +53,28 @@ def measure(directory: Path, renderer: Renderer) -> dict[str, Any]:
     }
 
 
-def distribution(values: np.ndarray, edges: np.ndarray) -> dict[str, Any]:
-    """Mean, percentiles and histogram of some numbers."""
-    counts, _ = np.histogram(values, edges)
-    return {
-        "mean": round(float(values.mean()), 3),
-        "smallest": round(float(values.min()), 3),
-        "largest": round(float(values.max()), 3),
-        "percentiles": {str(p): round(float(np.percentile(values, p)), 3) for p in PERCENTILES},
-        "histogram": {"edges": [round(float(edge), 4) for edge in edges], "counts": counts.tolist()},
-    }
+def distribution(values: np.ndarray, upper: float) -> dict[str, Any]:
+    """Mean, median, extremes and a histogram from 0 up to a bound."""
+    counts, edges = np.histogram(values, bins=40, range=(0, upper))
+    found = {"mean": values.mean(), "median": np.median(values), "smallest": values.min(), "largest": values.max()}
+    histogram = {"edges": edges.tolist(), "counts": counts.tolist()}
+    return {name: round(float(value), 3) for name, value in found.items()} | {"histogram": histogram}
 
 
 def _split(split: PreparedSplit, capacity: int) -> dict[str, Any]:
     rows = planned_rows(split, capacity)
     filled = rows.sums(split.lengths) / capacity
-    lengths = np.asarray(split.lengths)
     return {
         "documents": len(split),
-        "tokens": int(lengths.sum(dtype=np.int64)),
-        "supervised_tokens": int(np.sum(split.supervised_counts(), dtype=np.int64)),
-        "lengths": distribution(lengths, np.unique(np.geomspace(lengths.min(), lengths.max() + 1, 41).round())),
+        "tokens": int(split.lengths.sum()),
+        "supervised_tokens": int(split.supervised_counts().sum(dtype=np.int64)),
+        "lengths": distribution(split.lengths, split.lengths.max()),
         "packing": {
             "capacity": capacity,
             "rows": len(rows),
             "fill": round(float(filled.mean()), 6),
             "documents_a_row": round(len(split) / len(rows), 2),
-            "fill_of_rows": distribution(filled, np.linspace(0, 1, 41)),
+            "fill_of_rows": distribution(filled, 1),
         },
     }
 
@@ -91,13 +85,12 @@ def _families(folder: Path) -> np.ndarray:
 
 
 def _sizes(families: np.ndarray) -> dict[str, Any]:
-    """How many documents stand together."""
-    _, sizes = np.unique(families, return_counts=True)
-    number, count = np.unique(sizes, return_counts=True)
+    """How many documents are of one family."""
+    sizes = np.unique(families, return_counts=True)[1]
     return {
         "families": len(sizes),
         "largest": np.sort(sizes)[::-1][:10].tolist(),
-        "families_of_size": dict(zip(map(str, number.tolist()), count.tolist(), strict=True)),
+        "families_of_size": _counted(sorted(sizes.tolist())),
     }
 
 
@@ -107,17 +100,12 @@ def _kept(folder: Path) -> dict[str, dict[str, int]]:
 
     file = folder / KEPT
     table = pq.read_table(file).to_pydict() if file.is_file() else {}
-    return {
-        name: _top(Counter(value if value is not None else "(none)" for value in values), MOST_VALUES)
-        for name, values in table.items()
-    }
-
-
-def _top(counts: Counter[str], most: int) -> dict[str, int]:
-    """The most frequent, and what the others are together."""
-    top = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most])
-    rest = counts.total() - sum(top.values())
-    return top | ({"(others)": rest} if rest else {})
+    counts: dict[str, dict[str, int]] = {}
+    for name, values in table.items():
+        ranked = Counter("(none)" if value is None else value for value in values).most_common()
+        rest = sum(count for _, count in ranked[MOST_VALUES:])
+        counts[name] = dict(ranked[:MOST_VALUES]) | ({"(others)": rest} if rest else {})
+    return counts
 
 
 def _spread(number: int, wanted: int) -> list[int]:
@@ -143,24 +131,21 @@ def _music(split: PreparedSplit, renderer: Renderer) -> dict[str, Any]:
     }
     if not tunes:
         return result
+    lengths = map(len, Encoder(renderer.tokenizer)(texts))  # header and all
+    shares = np.array(
+        [length / len(tune.bars) for length, tune in zip(lengths, tunes, strict=True) if tune.bars] or [0]
+    )
     return result | {
-        "keys": _counted(tunes, lambda tune: tune.key.name),
-        "meters": _counted(tunes, lambda tune: str(tune.meter or "free")),
-        "sections": _counted(tunes, lambda tune: str(len(section_bars(tune)))),
-        "tokens_per_bar": _tokens_per_bar(texts, tunes, renderer),
+        "keys": dict(Counter(tune.key.name for tune in tunes).most_common()),
+        "meters": dict(Counter(str(tune.meter or "free") for tune in tunes).most_common()),
+        "sections": _counted(sorted(len(section_bars(tune)) for tune in tunes)),
+        "tokens_per_bar": distribution(shares, max(1.0, np.percentile(shares, 99))),
     }
 
 
-def _counted(tunes: Iterable[Tune], name: Callable[[Tune], str]) -> dict[str, int]:
-    return dict(Counter(map(name, tunes)).most_common())
-
-
-def _tokens_per_bar(texts: Sequence[str], tunes: Sequence[Tune], renderer: Renderer) -> dict[str, Any]:
-    """Tokens of a tune, header and all, to each of its bars."""
-    lengths = [len(ids) for ids in Encoder(renderer.tokenizer)(texts)]
-    shares = [length / len(tune.bars) for length, tune in zip(lengths, tunes, strict=True) if tune.bars]
-    values = np.array(shares or [0.0])
-    return distribution(values, np.linspace(0, max(1.0, float(np.percentile(values, 99))), 41))
+def _counted(numbers: Iterable[int]) -> dict[str, int]:
+    """How often each number occurs, in the order in which they first do."""
+    return dict(Counter(map(str, numbers)))
 
 
 def _sample(split: PreparedSplit, renderer: Renderer, document: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,6 @@ SEED = 20240225
 RUN = 5
 
 _TITLE = re.compile(r"\s*[TCORSZNB]:")
-_MIX = np.random.default_rng(SEED).integers(1, 2**63, size=BAND, dtype=np.uint64) | np.uint64(1)
 
 
 class Sketcher:
@@ -40,17 +40,17 @@ class Sketcher:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self._known: list[KnownQuestions] | None = None
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"recipe": self.recipe, "_known": None}
+    @cached_property
+    def _known(self) -> list[KnownQuestions]:
+        return [KnownQuestions(each) for each in self.recipe.quality.known_questions().values()]
 
     def __call__(self, rows: Sequence[SourceRow], directory: Path) -> None:
-        """Sketch the rows of one shard into a directory that is whole or absent.
+        """Sketch the rows of one shard into a directory that is complete or absent.
 
         It holds `[num_rows]` arrays: `sound` (fit for training), `exact` and `melody` (64-bit names; melody 0: none),
         `question` (0, or one more than the place of the benchmark it holds a question of), and for near copies
-        `minhash` `[num_rows, BANDS * BAND]` and `bands` `[BANDS, num_rows]`.
+        `minhash` `[num_rows, BANDS * BAND]`.
 
         Raises:
             UserError: columns that are not understood, named by where the row stands; rensa is not installed.
@@ -66,12 +66,10 @@ class Sketcher:
         }
         if quality.near_text:
             arrays["minhash"] = minhash(map(text_of, understood))
-            arrays["bands"] = _band_names(arrays["minhash"])
 
         def fill(folder: Path) -> None:
             for name, values in arrays.items():
                 np.save(folder / f"{name}.npy", values)
-            (folder / "whole").touch()
 
         write_directory(directory, fill)
 
@@ -84,8 +82,6 @@ class Sketcher:
         return _exact(row), _melodic(prose, melodies), self._held(words(prose), melodies, quality)
 
     def _held(self, said: list[str], melodies: list[list[Step]], quality: Quality) -> int:
-        if self._known is None:
-            self._known = [KnownQuestions(each) for each in quality.known_questions().values()]
         for place, known in enumerate(self._known):
             shares = known.find(said, melodies).values()
             if any(share >= quality.share for by_question in shares for share in by_question.values()):
@@ -131,9 +127,3 @@ def minhash(texts: Iterable[str]) -> np.ndarray:
 def _runs(text: str) -> list[str]:
     said = words(text)
     return sorted({" ".join(said[start : start + RUN]) for start in range(max(1, len(said) - RUN + 1))})
-
-
-def _band_names(values: np.ndarray) -> np.ndarray:
-    """64 bits for each band of each row: `[BANDS, num_rows]`."""
-    parts = values.reshape(-1, BANDS, BAND).astype(np.uint64)
-    return np.ascontiguousarray((parts * _MIX).sum(axis=2, dtype=np.uint64).T)

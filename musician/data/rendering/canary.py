@@ -9,7 +9,7 @@ from musician.data.rendering.conversation import Message
 from musician.data.rendering.render import Renderer
 from musician.runtime.errors import UserError
 
-_PROMPTS: tuple[tuple[Message, ...], ...] = (
+PROMPTS: tuple[tuple[Message, ...], ...] = (
     (Message("user", "Write a reel in D."),),
     (Message("user", "X:1\nM:6/8\nL:1/8\nK:G\nG2B d2g|"), Message("assistant", "|: GAB :|"), Message("user", " again")),
     (Message("system", "You write ABC."), Message("user", "</s> Assistant: hi")),
@@ -18,7 +18,7 @@ _PROMPTS: tuple[tuple[Message, ...], ...] = (
 
 def canaries(renderer: Renderer) -> list[list[int]]:
     """Ids of a few fixed prompts, markup-like text and a second turn among them."""
-    return [renderer.prompt_ids(messages) for messages in _PROMPTS]
+    return [renderer.prompt_ids(messages) for messages in PROMPTS]
 
 
 def check_canaries(renderer: Renderer, expected: Sequence[Sequence[int]] | Any, where: str) -> None:

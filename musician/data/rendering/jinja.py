@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from musician.data.rendering.canary import PROMPTS
 from musician.data.rendering.conversation import Message
 from musician.data.rendering.render import Renderer
 from musician.data.rendering.template import CONTENT, ChatTemplate
@@ -13,11 +14,7 @@ from musician.data.rendering.template import CONTENT, ChatTemplate
 _SPECIALS = {"{bos}": "bos_token", "{eos}": "eos_token"}
 
 #: Conversations on which both ways must agree; no special token is spelled out in them.
-_PROBES: tuple[tuple[Message, ...], ...] = (
-    (Message("user", "Write a reel in D."),),
-    (Message("user", "X:1\nM:6/8\nL:1/8\nK:G\nG2B d2g|"), Message("assistant", "|: GAB :|"), Message("user", " again")),
-    (Message("system", "You write ABC."), Message("user", "Hi\n")),
-)
+_PROBES = (*PROMPTS[:2], (Message("system", "You write ABC."), Message("user", "Hi\n")))
 
 
 def served_template(renderer: Renderer) -> str | None:

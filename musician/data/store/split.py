@@ -77,15 +77,15 @@ def join_splits(parts: Sequence[Path], folder: Path) -> None:
             lengths = np.concatenate([np.diff(np.load(file)) for file in files])
             np.save(folder / name, np.cumsum([0, *lengths], dtype=np.int64))
         else:
-            _concatenate(files, folder / name)
+            concatenate(files, folder / name)
     if (parts[0] / KEPT).is_file():
         _join_tables([part / KEPT for part in parts], folder / KEPT)
 
 
-def _concatenate(files: Sequence[Path], target: Path) -> None:
-    """Concatenate arrays by plain writes: a full disk is an error there, and a signal in a memory map."""
+def concatenate(files: Sequence[Path], target: Path) -> None:
+    """Join saved arrays along their first axis; by writes, as a full disk is an error there and a signal in a map."""
     header = np.lib.format.header_data_from_array_1_0(np.load(files[0], mmap_mode="r"))
-    header["shape"] = (sum(len(np.load(file, mmap_mode="r")) for file in files),)
+    header["shape"] = (sum(len(np.load(file, mmap_mode="r")) for file in files), *header["shape"][1:])
     with target.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         for file in files:
