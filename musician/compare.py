@@ -33,7 +33,7 @@ SPARED = ("only A : B", "detectable")
 @command("compare")
 def compare(cfg: DictConfig) -> None:
     """Read, pair, test, write, print."""
-    from musician.benchmarks.records import has_predictions
+    from musician.benchmarks.multiple_choice.records import prediction_files
     from musician.benchmarks.statistics.comparison import compare_runs
     from musician.benchmarks.tunes.written_comparison import read_generations
     from musician.runtime.errors import UserError
@@ -44,7 +44,7 @@ def compare(cfg: DictConfig) -> None:
         raise UserError(f"compare: resamples={cfg.resamples}; an interval takes 100 or more.")
     written = {run: found for run in RUNS if (found := read_generations(Path(cfg[run]))) is not None}
     both = len(written) == len(RUNS)
-    only_tunes = both and not any(map(has_predictions, (Path(cfg.a), Path(cfg.b))))
+    only_tunes = both and not any(map(prediction_files, (Path(cfg.a), Path(cfg.b))))
     comparisons = [] if only_tunes else compare_runs(Path(cfg.a), Path(cfg.b), cfg.resamples, cfg.seed)
     output = Path(cfg.output_dir)
     output.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -16,41 +16,38 @@ from musician.cli.entry import command
 from musician.cli.keys import one_line
 from musician.runtime.atomic import write_text
 
-if TYPE_CHECKING:
-    from musician.lm.language_model import LanguageModel
-
 
 @command("eval")
 def main(cfg: DictConfig) -> None:
     """Open the model, run each benchmark, write and print the results."""
-    from musician.benchmarks.run import run_benchmark
-    from musician.benchmarks.statistics.scoreboard import draw, scores, show
+    from musician.benchmarks.shard import Shard
+    from musician.benchmarks.statistics.scoreboard import draw, show
     from musician.lm.open_model import open_model
     from musician.model.checkpoint import newest_run
     from musician.runtime.errors import UserError
 
-    benchmarks, missing = load_benchmarks(cfg.get("benchmark") or {})
+    nodes = {name: node for name, node in (cfg.get("benchmark") or {}).items() if "_target_" in node}
+    benchmarks, missing = load_benchmarks(nodes, cfg.scorer)
     if not benchmarks:
         raise UserError("eval: no benchmark can run; " + " | ".join(missing or ["benchmark=[] names none"]))
     output = Path(cfg.output_dir)
     if cfg.contamination:
         report_contamination(benchmarks, cfg.contamination, output)
-    scorer = instantiate(cfg.scorer)
+    if cfg.generative.asking:
+        written = {name: node for name, node in nodes.items() if "scorer" in node}
+        benchmarks += load_benchmarks(written, cfg.generative)[0]
     path = str(cfg.model.path or newest_run(cfg.outputs))
     # The audit compares with the released script, which scores in fp32.
-    precision = cfg.model.precision or ("32-true" if scorer.method == "audit" else None)
-    opened = open_model(**{**cfg.model, "path": path, "precision": precision})
+    precision = cfg.model.precision or ("32-true" if cfg.scorer.method == "audit" else None)
+    model = open_model(**{**cfg.model, "path": path, "precision": precision})
     board: list[Any] = []
     results: dict[str, Any] = {"model": path, "missing": missing, "benchmarks": {}}
     for benchmark in benchmarks:
-        outcomes = [run_benchmark(benchmark, opened.network, opened.renderer, output, scorer)]
-        if cfg.generative.asking and hasattr(benchmark, "questions"):
-            outcomes.append(ask_for_answers(benchmark, opened, instantiate(cfg.generative), output))
-        found = [score for outcome in outcomes for score in scores(benchmark, outcome)]
-        show(benchmark.name, found, file=sys.stdout)
-        board += found
-        for outcome in outcomes:
-            results["benchmarks"][outcome.benchmark] = outcome.metrics() | outcome.details()
+        result = benchmark.run(model, Shard())
+        result.write(output / result.benchmark)
+        show(result.benchmark, result.scores(), file=sys.stdout)
+        board += result.scores()
+        results["benchmarks"][result.benchmark] = result.metrics() | result.details()
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "results.json", json.dumps(results, indent=2) + "\n")
     draw(output / "accuracy.png", board, {}, path)
@@ -59,14 +56,14 @@ def main(cfg: DictConfig) -> None:
     print(f"results: {output}")
 
 
-def load_benchmarks(nodes: Mapping[Any, Any]) -> tuple[list[Any], list[str]]:
-    """Load the benchmarks whose data is there; say what is missing of the others."""
+def load_benchmarks(nodes: Mapping[Any, Any], scorer: DictConfig) -> tuple[list[Any], list[str]]:
+    """Load the benchmarks whose data is there, with a scorer where they accept one; list what the others miss."""
     from musician.runtime.errors import UserError
 
     loaded, missing = [], []
     for name, node in nodes.items():
-        if "_target_" not in node:
-            continue
+        if "scorer" in node:
+            node.scorer = scorer
         try:
             loaded.append(instantiate(node))
         except Exception as error:
@@ -77,33 +74,11 @@ def load_benchmarks(nodes: Mapping[Any, Any]) -> tuple[list[Any], list[str]]:
     return loaded, missing
 
 
-def ask_for_answers(benchmark: Any, opened: LanguageModel, mode: Any, output: Path) -> Any:
-    """Let the model write its answers, greedily, and read the letters from them."""
-    from musician.benchmarks.multiple_choice.generative import evaluate_generative, write_generations
-    from musician.generation.decoder import complete
-    from musician.generation.forward import prepare
-    from musician.generation.sampling import Sampling
-    from musician.runtime.progress import ProgressLine
-
-    forward, renderer = prepare(opened.network), opened.renderer
-    read = renderer.read_answer if mode.chat else renderer.read_text
-
-    def generate(prompts: Sequence[list[int]], most: int) -> Iterator[tuple[int, str]]:
-        sampling = Sampling(temperature=0, max_new_tokens=most)
-        answers = complete(forward, [(ids, sampling) for ids in prompts], renderer.tokenizer.eos_token_id)
-        return ((number, read(ids)) for number, ids in answers)
-
-    with ProgressLine(f"{benchmark.name}, written answers") as line:
-        result = evaluate_generative(benchmark, renderer, generate, mode, on_progress=line.update)
-    write_generations(output / result.benchmark / "generations.jsonl", result.records)
-    return result
-
-
 def report_contamination(benchmarks: Sequence[Any], path: str, output: Path) -> None:
-    """Say which questions occur in the rows of a training set, by their text or by their music."""
+    """Print which questions occur in the rows of a training set, by their text or by their music."""
     from musician.benchmarks.contamination import contamination
 
-    asked = [benchmark for benchmark in benchmarks if hasattr(benchmark, "questions")]
+    asked = [benchmark for benchmark in benchmarks if benchmark.questions()]
     output.mkdir(parents=True, exist_ok=True)
     for name, found in contamination(asked, training_texts(path)).items():
         print(f"contamination: {found.summary()}", flush=True)

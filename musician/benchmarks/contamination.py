@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from musician.benchmarks.multiple_choice.question import Benchmark, Question
+from musician.benchmarks.benchmark import Benchmark
+from musician.benchmarks.multiple_choice.question import Question
 from musician.data.quality.known_questions import Kind, KnownQuestions, split_music, words
 from musician.music.abc.reader import parse_tune
 from musician.music.analysis.family import Step, melody

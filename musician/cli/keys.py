@@ -99,7 +99,8 @@ def _check_node(node: Mapping[Any, Any], path: str, schemas: list[Any]) -> None:
         if not {str(key) for key in node} <= known:
             known |= _parameters(str(target), path)
     for key, value in node.items():
-        if known and str(key) not in known:
+        own = isinstance(value, Mapping) and "_target_" in value and "." not in path  # from the user's own conf/
+        if known and str(key) not in known and not own:
             names = sorted(name for name in known if not name.startswith("_"))
             raise UserError(f"config: there is no key '{path}.{key}'{nearest(str(key), names)}; it has {names}")
         _check_kind(value, f"{path}.{key}", [schema.get(key) for schema in schemas])

@@ -4,7 +4,6 @@ import random
 import numpy as np
 import pytest
 
-from musician.benchmarks.evaluate import evaluate
 from musician.benchmarks.multiple_choice.calibration import (
     MIN_QUESTIONS,
     Calibration,
@@ -12,11 +11,10 @@ from musician.benchmarks.multiple_choice.calibration import (
     expected_calibration_error,
     rms_calibration_error,
 )
-from musician.benchmarks.multiple_choice.likelihood import Likelihood
 from musician.benchmarks.multiple_choice.question import LETTERS
 
 from .test_comparison import record
-from .toys import OracleLM, Quiz
+from .toys import OracleLM, Quiz, evaluate
 
 
 def answers(n, sharpen=1.0, seed=0):
@@ -91,7 +89,7 @@ def test_askings_of_one_question_and_answers_without_a_letter_do_not_make_up_the
 
 def test_an_evaluation_reports_it(tokenizer):
     quiz = Quiz(["4", "1", "22 1"] * 100, [3, 0, 2] * 100)
-    details = evaluate(quiz, OracleLM(tokenizer), tokenizer, scorer=Likelihood(method="single")).details()
+    details = evaluate(quiz, OracleLM(tokenizer), tokenizer, method="single").details()
     assert details["eval/quiz/calibration_n"] == 300
     assert 0 < details["eval/quiz/ece"] <= details["eval/quiz/rms_calibration_error"] < 1
     few = evaluate(Quiz(["4"], [3]), OracleLM(tokenizer), tokenizer).details()

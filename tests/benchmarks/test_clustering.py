@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musician.benchmarks.statistics.accuracy import accuracy
-from musician.benchmarks.statistics.clustering import clustered_standard_error
+from musician.benchmarks.statistics.estimate import accuracy, clustered_standard_error
 
 answers = st.lists(st.booleans(), min_size=2, max_size=30)
 

@@ -28,9 +28,7 @@ STEMS = [
 @pytest.fixture
 def quiz():
     quiz = Quiz(STEMS, [0] * len(STEMS))
-    quiz.items = [
-        Question("quiz", q.subject, q.index, q.stem, ("one by one", "two", "three", "four"), 0) for q in quiz.items
-    ]
+    quiz.items = [Question(q.subject, q.index, q.stem, ("one by one", "two", "three", "four"), 0) for q in quiz.items]
     return quiz
 
 

@@ -4,15 +4,13 @@ import threading
 import pytest
 import torch
 
-from musician.benchmarks.evaluate import evaluate
-from musician.benchmarks.evaluation import subset_accuracies
-from musician.benchmarks.multiple_choice.likelihood import Likelihood
 from musician.benchmarks.multiple_choice.question import LETTERS
-from musician.benchmarks.records import read_records
+from musician.benchmarks.multiple_choice.records import read_records
+from musician.benchmarks.multiple_choice.result import subset_accuracies
 from musician.benchmarks.shard import Shard
 from musician.runtime.errors import UserError
 
-from .toys import OracleLM, Quiz, byte_tokenizer, tiny_llama
+from .toys import OracleLM, Quiz, byte_tokenizer, evaluate, tiny_llama
 
 FIELDS = {
     *("benchmark", "subject", "index", "num_fewshot", "shots_kept", "logprobs", "prediction", "gold", "num_tokens"),
@@ -21,6 +19,8 @@ FIELDS = {
     "chat",
     "repeat",
     "order",
+    "response",
+    "read_by",
 }
 
 
@@ -42,20 +42,22 @@ def test_accuracies_of_the_oracle(quiz, tokenizer):
     details = result.details()
     assert (details["eval/quiz/micro/n"], details["eval/quiz/easy/n"], details["eval/quiz/ties"]) == (6, 3, 1)
     assert 0 < details["eval/quiz/easy/ci95_low"] < 1 == details["eval/quiz/easy/ci95_high"]
-    assert (result.predicted, result.gold) == ({"A": 2, "B": 1, "C": 1, "D": 2}, {"A": 2, "B": 1, "C": 2, "D": 1})
-    assert (result.bos, result.prompt_version, result.num_questions) == ("<s>", 3, 6)
+    records = result.records["predictions.jsonl"]
+    assert "".join(record.prediction for record in records) == "DABCAD"
+    assert {(record.bos, record.prompt_version) for record in records} == {("<s>", 3)}
 
 
 def test_records_give_the_logged_accuracy_again(quiz, tokenizer, tmp_path):
     path = tmp_path / "new" / "predictions.jsonl"
-    result = evaluate(quiz, OracleLM(tokenizer), tokenizer, records_path=path)
+    result = evaluate(quiz, OracleLM(tokenizer), tokenizer)
+    result.write(path.parent)
     assert list(path.parent.iterdir()) == [path]
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert all(set(line) == FIELDS for line in lines)
     assert [(line["subject"], line["index"]) for line in lines] == [(q.subject, q.index) for q in quiz.questions()]
     again = [LETTERS[line["logprobs"].index(max(line["logprobs"]))] == line["gold"] for line in lines]
-    assert sum(again) / len(again) == result.accuracies["micro"].value
-    assert subset_accuracies(read_records(path), quiz.subsets) == result.accuracies
+    assert sum(again) / len(again) == result.estimates["micro"].value
+    assert subset_accuracies(read_records(path), quiz.subsets) == result.estimates
 
 
 def test_records_that_are_missing_or_broken_are_named(tmp_path):
@@ -95,29 +97,23 @@ class Ranks:
 
 @pytest.mark.parametrize("world_size", [2, 4, 8])
 @pytest.mark.parametrize("merges", [(), (("Ġ", "B"),)])
-def test_every_rank_runs_as_many_forwards_and_finds_the_same(world_size, merges, quiz, tmp_path):
+def test_every_rank_runs_as_many_forwards_and_finds_the_same(world_size, merges, quiz):
     tokenizer, ranks = byte_tokenizer(merges), Ranks(world_size)
     networks = [OracleLM(tokenizer) for _ in range(world_size)]
 
-    def one_rank(rank):
-        return evaluate(
-            quiz, networks[rank], tokenizer, scorer=Likelihood(batch_size=1), shard=ranks.shard(rank),
-            records_path=tmp_path / f"{rank}.jsonl",
-        )  # fmt: skip
-
-    results = ranks.run(one_rank)
+    results = ranks.run(lambda rank: evaluate(quiz, networks[rank], tokenizer, shard=ranks.shard(rank), batch_size=1))
     alone = evaluate(quiz, OracleLM(tokenizer), tokenizer)
     assert len({network.forwards for network in networks}) == 1
-    assert [r.accuracies for r in results] == [alone.accuracies] * world_size
-    assert {r.prompt_hash for r in results} == {alone.prompt_hash}
-    assert [path.name for path in tmp_path.iterdir()] == ["0.jsonl"]
+    assert [r.estimates for r in results] == [alone.estimates] * world_size
+    assert [r.records for r in results] == [alone.records] * world_size
 
 
 def test_what_was_not_by_the_book_is_counted_and_said(caplog):
     tokenizer = byte_tokenizer(merges=[("Ġ", "C")])
     quiz = Quiz(["short 4", "very long " * 20], [3, 0], num_fewshot=3)
-    result = evaluate(quiz, OracleLM(tokenizer), tokenizer, scorer=Likelihood(max_length=80))
-    assert (result.fallbacks, result.shots_dropped, result.truncated, result.letter_mass) == (2, 2, 1, None)
+    result = evaluate(quiz, OracleLM(tokenizer), tokenizer, max_length=80)
+    assert [result.counts[name] for name in ("fallbacks", "shots_dropped", "truncated")] == [2, 2, 1]
+    assert "letter_mass" not in result.counts
     for sentence in (
         "2 of 2 questions were shown fewer than 3",
         "1 of 2 questions did not fit",
@@ -129,21 +125,22 @@ def test_what_was_not_by_the_book_is_counted_and_said(caplog):
 def test_scores_that_are_not_finite_count_as_wrong(quiz, tokenizer, tmp_path, caplog):
     network = OracleLM(tokenizer)
     network.head.weight.data.fill_(torch.nan)
-    result = evaluate(quiz, network, tokenizer, records_path=tmp_path / "p.jsonl")
-    assert (result.non_finite, result.accuracies["micro"].value) == (6, 0.0)
-    assert json.loads((tmp_path / "p.jsonl").read_text().splitlines()[0])["logprobs"] == [None] * 4
+    result = evaluate(quiz, network, tokenizer)
+    result.write(tmp_path)
+    assert (result.counts["non_finite"], result.estimates["micro"].value) == (6, 0.0)
+    assert json.loads((tmp_path / "predictions.jsonl").read_text().splitlines()[0])["logprobs"] == [None] * 4
     assert "6 of 6 questions gave scores that are not finite" in caplog.text
 
 
 def test_audit_is_no_fallback(quiz, tokenizer):
-    audited = evaluate(quiz, OracleLM(tokenizer), tokenizer, scorer=Likelihood(method="audit"))
-    assert audited.fallbacks == 0
+    audited = evaluate(quiz, OracleLM(tokenizer), tokenizer, method="audit")
+    assert audited.counts["fallbacks"] == 0
     assert audited.metrics() == evaluate(quiz, OracleLM(tokenizer), tokenizer).metrics()
 
 
 def test_a_changed_prompt_changes_the_hash(tokenizer):
-    hashes = {evaluate(Quiz([stem], [0]), OracleLM(tokenizer), tokenizer).prompt_hash for stem in ("1", "1", "2")}
-    assert len(hashes) == 2
+    results = [evaluate(Quiz([stem], [0]), OracleLM(tokenizer), tokenizer) for stem in ("1", "1", "2")]
+    assert len({result.records["predictions.jsonl"][0].prompt_sha256 for result in results}) == 2
 
 
 def test_impossible_calls_are_refused(quiz, tokenizer):
@@ -155,5 +152,5 @@ def test_impossible_calls_are_refused(quiz, tokenizer):
 
 def test_real_llama_class_end_to_end(quiz, tokenizer):
     one = evaluate(quiz, tiny_llama(1), tokenizer)
-    assert one.accuracies == evaluate(quiz, tiny_llama(1), tokenizer, scorer=Likelihood(batch_size=2)).accuracies
-    assert 0 < one.letter_mass < 1
+    assert one.estimates == evaluate(quiz, tiny_llama(1), tokenizer, batch_size=2).estimates
+    assert 0 < one.counts["letter_mass"] < 1

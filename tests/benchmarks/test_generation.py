@@ -4,16 +4,14 @@ import re
 import pytest
 from torch import nn
 
-from musician.benchmarks.run import run_benchmark
 from musician.benchmarks.shard import Shard
 from musician.benchmarks.tunes.generation import FAMILIES, Generation
-from musician.data.rendering.render import Renderer
 from musician.data.sources.corpus import iter_tunes
 from musician.generation.answers import Answers
 from musician.generation.sampling import Sampling
 from musician.runtime.errors import UserError
 
-from .toys import tiny_llama
+from .toys import byte_tokenizer, opened, tiny_llama
 
 TUNES = [tune.text for tune in iter_tunes()][:60:3]
 
@@ -25,10 +23,17 @@ class Copyist:
         self.known = {}
         self.asked = []
 
-    def __call__(self, network, renderer, conversations, seeds, on_written=None):
-        assert not network.training
+    def __call__(self, model, conversations, seeds, on_written=None):
         self.asked += list(zip([each[-1].content for each in conversations], seeds, strict=True))
         return [self.known[each[-1].content] for each in conversations]
+
+
+def measure(benchmark, network=None, shard=None):
+    return benchmark.run(opened(network or nn.Linear(1, 1), byte_tokenizer()), shard or Shard())
+
+
+def means(result):
+    return {**result.estimates, **result.more}
 
 
 def made(write, **changes):
@@ -39,12 +44,13 @@ def made(write, **changes):
 
 def test_people_measure_as_people(tmp_path):
     benchmark = made(Copyist(), known=TUNES)
-    result = run_benchmark(benchmark, nn.Linear(1, 1).train(), None, tmp_path)
+    result = measure(benchmark)
+    result.write(tmp_path / "generation")
     shown = result.metrics() | result.details()
-    pairs = [name for name in result.means if not name.startswith("human/")]
+    pairs = [name for name in means(result) if not name.startswith("human/")]
     assert len(pairs) > 40
     for name in pairs:
-        assert result.means[name] == result.means[f"human/{name}"]
+        assert means(result)[name] == means(result)[f"human/{name}"]
     assert shown["eval/generation/originality/shared"] == 1
     assert shown["eval/generation/originality/copied_windows"] == 1
     assert shown["eval/generation/format/header"] == 1
@@ -59,24 +65,24 @@ def test_people_measure_as_people(tmp_path):
 
 def test_prose_has_no_tune_and_only_its_format_counts():
     benchmark = Generation(TUNES, lambda *_: ["I would rather not."] * len(benchmark.requests), per_family=2)
-    result = benchmark.measure(nn.Linear(1, 1), None)
-    assert result.without_tune == len(benchmark.requests)
-    own = {name for name in result.means if not name.startswith("human/") and name.count("/") == 1}
+    result = measure(benchmark)
+    assert result.counts["without_tune"] == len(benchmark.requests)
+    own = {name for name in means(result) if not name.startswith("human/") and name.count("/") == 1}
     assert own == {name for name in own if name.startswith("format/")}
-    assert all(result.means[name].value == 0 for name in own)
+    assert all(means(result)[name].value == 0 for name in own)
 
 
 def test_processes_share_the_requests_and_agree():
     whole = made(Copyist())
-    alone = whole.measure(nn.Linear(1, 1), None)
+    alone = measure(whole)
     parts = [made(Copyist()) for _ in range(2)]
     local = []
     for rank, part in enumerate(parts):
         with pytest.raises(RuntimeError, match="stop here"):
-            part.measure(nn.Linear(1, 1), None, shard=Shard(rank, 2, lambda sent: collect(local, sent)))
-    first = parts[0].measure(nn.Linear(1, 1), None, shard=Shard(0, 2, lambda sent: local))
-    assert first.means == alone.means
-    assert [sample.seed for sample in first.samples] == list(range(len(whole.requests)))
+            measure(part, shard=Shard(rank, 2, lambda sent: collect(local, sent)))
+    first = measure(parts[0], shard=Shard(0, 2, lambda sent: local))
+    assert means(first) == means(alone)
+    assert [sample.seed for sample in first.records["generations.jsonl"]] == list(range(len(whole.requests)))
     assert not set(parts[1].write.asked) & set(parts[0].write.asked)
 
 
@@ -108,16 +114,15 @@ def test_sharded_parameters_are_refused():
     network = nn.Linear(1, 1)
     network.weight.ds_id = 0
     with pytest.raises(UserError, match="not under ZeRO-3"):
-        made(Copyist()).measure(network, None)
+        measure(made(Copyist()), network)
 
 
 def test_a_model_held_to_the_grammar_writes_tunes(tokenizer):
-    network, renderer = tiny_llama(), Renderer(tokenizer, "human_assistant")
     write = Answers(Sampling(temperature=1.0, max_new_tokens=600), constrained=True)
     benchmark = Generation(TUNES, write, families=["text_to_abc"], per_family=2)
-    result = benchmark.measure(network, renderer)
-    assert result.means["format/strict"].value == 1
-    assert len({sample.answer for sample in result.samples}) == 2
+    result = benchmark.run(opened(tiny_llama(), tokenizer), Shard())
+    assert means(result)["format/strict"].value == 1
+    assert len({sample.answer for sample in result.records["generations.jsonl"]}) == 2
 
 
 def test_some_tunes_of_every_family_are_seen_and_heard(tmp_path):
@@ -127,10 +132,11 @@ def test_some_tunes_of_every_family_are_seen_and_heard(tmp_path):
             (folder / f"{number:03}.wav").write_text(text)
 
     benchmark = made(Copyist(), illustrate=illustrate)
-    result = run_benchmark(benchmark, nn.Linear(1, 1), None, tmp_path)
-    columns, rows = result.illustrated(tmp_path / "generation")
+    result = measure(benchmark)
+    result.write(tmp_path / "generation")
+    columns, rows = result.tables(tmp_path / "generation")["tunes"]
     assert columns[-2:] == ["score", "sound"]
-    families = list(dict.fromkeys(sample.family for sample in result.samples))
+    families = list(dict.fromkeys(sample.family for sample in result.records["generations.jsonl"]))
     assert [row[0] for row in rows[: len(families)]] == families
     for row in rows:
         assert row[3] is None

@@ -13,7 +13,6 @@ from musician.benchmarks.multiple_choice.question import Question
 from musician.runtime.errors import UserError
 
 FIFTH = Question(
-    "mtb",
     "knowledge",
     0,
     "Which interval inverts to a perfect fourth?",

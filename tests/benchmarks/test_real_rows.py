@@ -12,11 +12,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from musician.benchmarks.evaluate import evaluate
-from musician.benchmarks.multiple_choice.likelihood import Likelihood
 from musician.benchmarks.multiple_choice.mmlu import MMLU
 from musician.benchmarks.multiple_choice.music_theory_bench import MusicTheoryBench
-from musician.benchmarks.records import read_records
+from musician.benchmarks.multiple_choice.records import read_records
+
+from .toys import evaluate
 
 WINDOW = 2048
 MTB_HINT = (
@@ -94,7 +94,8 @@ def agree(benchmark, expected, tokenizer, folder, method):
     """Predictions, examples kept, accuracy, and the differences between the four scores are those of the oracle."""
     network = network_for(tokenizer)
     file = folder / "predictions.jsonl"
-    found = evaluate(benchmark, network, tokenizer, scorer=Likelihood(method=method), records_path=file)
+    found = evaluate(benchmark, network, tokenizer, method=method)
+    found.write(folder)
     wanted = [choose(network, tokenizer, *question) for question in expected]
     records = read_records(file)
     assert [r.prediction for r in records] == [letter for letter, *_ in wanted]
@@ -107,7 +108,7 @@ def agree(benchmark, expected, tokenizer, folder, method):
         mine = [value - record.logprobs[0] for value in record.logprobs]
         assert mine == pytest.approx(spread, abs=2e-3)
     right = sum(letter == question[2]["gold"] for (letter, *_), question in zip(wanted, expected, strict=True))
-    (micro,) = {value.value for name, value in found.accuracies.items() if name in ("micro", "all")}
+    (micro,) = {value.value for name, value in found.estimates.items() if name in ("micro", "all")}
     assert math.isclose(micro, right / len(expected))
     return records
 

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
 from musician.benchmarks.multiple_choice.forward import Row
-from musician.benchmarks.multiple_choice.likelihood import Likelihood
 from musician.benchmarks.multiple_choice.shared_prefix import Extend, Read, plan
 
-from .toys import byte_tokenizer, tiny_llama
+from .toys import byte_tokenizer, score, tiny_llama
 
 TOKENIZER = byte_tokenizer()
 #: Letters glued to their blank by a merge, so that the one-id premise holds for some letters and fails for others.
@@ -33,16 +32,16 @@ def families_of_prompts(draw):
 
 
 def numbers(network, tokenizer, prompts, **settings):
-    return [score.logprobs for score in Likelihood(**settings).score(network, tokenizer, prompts)]
+    return [each.logprobs for each in score(network, tokenizer, prompts, **settings)]
 
 
 @settings(max_examples=40, deadline=None)
 @given(families_of_prompts(), st.sampled_from([TOKENIZER, MERGING]), st.integers(0, 3), st.sampled_from([1, 40, 512]))
 def test_all_three_methods_choose_the_same_option(prompts, tokenizer, seed, packed_tokens):
     network = tiny_llama(seed)
-    shared = Likelihood(method="shared", packed_tokens=packed_tokens).score(network, tokenizer, prompts)
-    single = Likelihood(method="single").score(network, tokenizer, prompts)
-    audit = Likelihood(method="audit").score(network, tokenizer, prompts)
+    shared = score(network, tokenizer, prompts, method="shared", packed_tokens=packed_tokens)
+    single = score(network, tokenizer, prompts, method="single")
+    audit = score(network, tokenizer, prompts, method="audit")
     for one, other, literal in zip(shared, single, audit, strict=True):
         torch.testing.assert_close(torch.tensor(one.logprobs), torch.tensor(other.logprobs), rtol=1e-4, atol=1e-4)
         best, runner_up = sorted(literal.logprobs, reverse=True)[:2]
@@ -81,15 +80,13 @@ def test_nested_shared_parts_run_once_each():
     assert sum(len(row) for row in alike) == 5 * 352 + 5 * 202
 
 
-def test_an_adapter_in_training_is_scored_as_it_is():
+def test_an_adapter_is_scored_as_it_is():
     network = get_peft_model(
         tiny_llama(), LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     )
-    network.train()
     prompts = [f"{'example Answer: A ' * 12}question {i}\nAnswer:" for i in range(9)]
     shared, single = (numbers(network, TOKENIZER, prompts, method=method) for method in ("shared", "single"))
     torch.testing.assert_close(torch.tensor(shared), torch.tensor(single), rtol=1e-4, atol=1e-4)
-    assert all(module.training for module in network.modules())
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])

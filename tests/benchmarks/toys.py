@@ -5,7 +5,30 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from musician.benchmarks.multiple_choice.base import MultipleChoice
+from musician.benchmarks.multiple_choice.likelihood import Likelihood
 from musician.benchmarks.multiple_choice.question import LETTERS, Question, Subset
+from musician.benchmarks.shard import Shard
+from musician.data.rendering.render import Renderer
+from musician.lm.language_model import LanguageModel
+
+
+def opened(network, tokenizer, precision="32-true"):
+    """A network and a tokenizer as a language model."""
+    return LanguageModel(network.eval(), Renderer(tokenizer), precision)
+
+
+def evaluate(benchmark, network, tokenizer, shard=None, **settings):
+    """The result of a benchmark under a likelihood scorer with these settings."""
+    benchmark.scorer = Likelihood(**settings)
+    return benchmark.run(opened(network, tokenizer), shard or Shard())
+
+
+def score(network, tokenizer, prompts, precision="32-true", **settings):
+    """The scores of bare prompts."""
+    model, scorer = opened(network, tokenizer, precision), Likelihood(**settings)
+    encoder = scorer.encoder(model)
+    return scorer.score(model, [encoder.encode_within(prompt) for prompt in prompts])
 
 
 def byte_tokenizer(merges=(), bos=True, eos=False):
@@ -70,23 +93,34 @@ class OracleLM(nn.Module):
     def get_output_embeddings(self):
         return self.head
 
+    def forward(self, input_ids, use_cache=False):
+        hidden = self.model(input_ids).last_hidden_state
+        return type("Output", (), {"logits": self.head(hidden)})
 
-class Quiz:
+
+class Quiz(MultipleChoice):
     """A benchmark made of its arguments."""
 
-    name = "quiz"
     version = 3
 
-    def __init__(self, stems, answers, subjects=None, num_fewshot=0):
+    def __init__(self, stems, answers, subjects=None, num_fewshot=0, **options):
         subjects = subjects or ["easy"] * len(stems)
-        self.num_fewshot = num_fewshot
         rows = zip(stems, answers, subjects, strict=True)
         self.items = [
-            Question("quiz", subject, i, stem, ("a", "b", "c", "d"), answer)
-            for i, (stem, answer, subject) in enumerate(rows)
+            Question(subject, i, stem, ("a", "b", "c", "d"), answer) for i, (stem, answer, subject) in enumerate(rows)
         ]
         names = tuple(sorted(set(subjects)))
-        self.subsets = (Subset("macro", names, "macro"), Subset("micro", names), *(Subset(n, (n,)) for n in names))
+        subsets = (Subset("macro", names, "macro"), Subset("micro", names), *(Subset(n, (n,)) for n in names))
+        examples = {name: self.items * num_fewshot for name in names}
+        super().__init__(
+            "quiz",
+            self.items,
+            subsets=subsets,
+            examples=examples,
+            num_fewshot=num_fewshot,
+            usual_shots=num_fewshot,
+            **options,
+        )
 
     def questions(self):
         return self.items

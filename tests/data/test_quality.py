@@ -236,7 +236,7 @@ class Quiz:
         self.stems = stems
 
     def questions(self):
-        return [Question("quiz", "s", i, stem, ("one", "two", "three", "four"), 0) for i, stem in enumerate(self.stems)]
+        return [Question("s", i, stem, ("one", "two", "three", "four"), 0) for i, stem in enumerate(self.stems)]
 
 
 def test_rows_that_hold_a_question_are_dropped(byte_renderer, tmp_path):

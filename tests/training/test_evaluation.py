@@ -9,7 +9,10 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import WandbLogger
 
-from musician.benchmarks.multiple_choice.question import LETTERS, Question, Subset
+from musician.benchmarks.benchmark import Benchmark, Result
+from musician.benchmarks.multiple_choice.base import MultipleChoice
+from musician.benchmarks.multiple_choice.question import LETTERS, Question
+from musician.benchmarks.statistics.estimate import Estimate
 from musician.benchmarks.tunes.held_out_tunes import HeldOutTunes
 from musician.runtime.errors import UserError
 from musician.training.callbacks.evaluation import Evaluations
@@ -20,17 +23,11 @@ from .toys import adapted, data, fit
 TUNES = ["X:1\nK:G\nGABc|", "X:2\nK:D\nd2 ef|"]
 
 
-class Quiz:
+class Quiz(MultipleChoice):
     """Four questions whose answer is A."""
 
-    name, version, num_fewshot = "quiz", 1, 0
-    subsets = (Subset("all", ("easy",)),)
-
-    def questions(self):
-        return [Question("quiz", "easy", i, f"question {i}", tuple(LETTERS), 0) for i in range(4)]
-
-    def prompt(self, question, num_fewshot=None):
-        return f"{question.stem}\nAnswer:"
+    def __init__(self):
+        super().__init__("quiz", [Question("easy", i, f"question {i}", tuple(LETTERS), 0) for i in range(4)])
 
 
 class Draws(Callback):
@@ -61,7 +58,8 @@ class Tables(WandbLogger):
 
 def a_trainer(step, **changes):
     """What the callback asks a trainer."""
-    facts = {"world_size": 1, "global_rank": 0, "is_global_zero": True, "callback_metrics": {}, "loggers": []}
+    facts = {"precision": "32-true", "world_size": 1, "global_rank": 0, "is_global_zero": True}
+    facts |= {"callback_metrics": {}, "loggers": []}
     return SimpleNamespace(global_step=step, **{**facts, **changes})
 
 
@@ -131,23 +129,19 @@ def test_the_history_survives_a_resume(tunes, tmp_path):
     assert other.history == callback.history
 
 
-class Broken:
+class Broken(Benchmark):
     """A benchmark that fails from the second time on."""
 
-    name, version, num_fewshot = "broken", 1, 0
-    subsets = (Subset("all", ("easy",)),)
+    name = "broken"
 
     def __init__(self):
         self.times = 0
 
-    def questions(self):
+    def run(self, model, shard):
         self.times += 1
         if self.times > 1:
             raise RuntimeError("CUDA out of memory\nmore about it")
-        return [Question("broken", "easy", 0, "question", tuple(LETTERS), 0)]
-
-    def prompt(self, question, num_fewshot=None):
-        return f"{question.stem}\nAnswer:"
+        return Result(self.name, {"times": Estimate(1.0)})
 
 
 def test_a_benchmark_that_fails_does_not_stop_the_training(tunes, tmp_path, capsys):
@@ -232,18 +226,17 @@ def test_early_stopping_and_the_best_checkpoint_follow_a_benchmark(tunes, tmp_pa
     assert (tmp_path / "checkpoints" / "best").resolve().name == "step-000004"
 
 
-class Worsening:
-    """Measures by itself: how often it was asked."""
+class Worsening(Benchmark):
+    """Measures how often it was asked."""
 
     name = "worse"
 
     def __init__(self):
         self.times = 0
 
-    def measure(self, network, renderer, *, shard=None, on_progress=None):
+    def run(self, model, shard):
         self.times += 1
-        found = {"eval/worse/loss": float(self.times)}
-        return SimpleNamespace(benchmark=self.name, metrics=lambda: found, details=dict)
+        return Result(self.name, {"loss": Estimate(float(self.times))})
 
 
 @pytest.mark.parametrize("failing", [(0,), (1,), (0, 1)])

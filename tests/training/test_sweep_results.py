@@ -8,8 +8,9 @@ import statistics
 import pytest
 from commands import assert_ran, assert_refused, call
 
-from musician.benchmarks.records import Record, write_records
-from musician.benchmarks.statistics.accuracy import holm
+from musician.benchmarks.benchmark import write_lines
+from musician.benchmarks.multiple_choice.records import Record
+from musician.benchmarks.statistics.paired import holm
 from musician.training.callbacks.validation import ValidationRows
 
 
@@ -31,7 +32,7 @@ def write_job(folder, rank, right, finished=True, loss=None):
         (folder / "summary.json").write_text(json.dumps(summary | figures))
     for step, correct in ((0, 0), (3, right)):
         records = [record(index, index < correct) for index in range(40)]
-        write_records(folder / "eval" / f"step-{step:06d}" / "toy" / "predictions.jsonl", records)
+        write_lines(folder / "eval" / f"step-{step:06d}" / "toy" / "predictions.jsonl", records)
 
 
 def record(index, correct):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from musician.benchmarks.records import Record
+from musician.benchmarks.multiple_choice.records import Record
 
 MIN_QUESTIONS = 300
 BINS = 10

@@ -3,14 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from itertools import takewhile
+from typing import Any
 
 import numpy as np
 
-from musician.benchmarks.multiple_choice.question import LETTERS, Benchmark, Question
+from musician.benchmarks.multiple_choice.question import LETTERS, Question, QuestionSet, fit_examples
+from musician.data.rendering.conversation import Conversation, Message
+from musician.data.rendering.render import Renderer
+from musician.data.rendering.template import CONTENT
 from musician.runtime.errors import UserError
-
-Truncation = Literal["keep_answer", "opencompass"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,103 +50,157 @@ class EncodedPrompt:
         return self.truncated and len(set(self.tails)) == 1
 
 
-class Encoder(ABC):
-    """Fits a benchmark's questions into a window of `max_length` tokens, answer included.
+class PromptFormat(ABC):
+    """The ids of a prompt, and of the four answers that continue it.
 
     Attributes:
-        max_length: tokens the model may see.
-        bos: the text of what stands in front of every prompt by itself, usually one BOS; empty when nothing.
+        bos: the text of what is in front of every prompt by itself, usually one BOS; empty when nothing.
+        opening: ids in front of every prompt, which are never cut.
+        closing: ids behind every prompt, which are never cut.
     """
 
-    max_length: int
     bos: str
+    opening: int
+    closing: int
 
     @abstractmethod
-    def encode(self, prompt: str, shots: int = 0) -> EncodedPrompt:
-        """Encode the four answered versions in full."""
+    def prompt_ids(self, text: str) -> list[int]:
+        """Return the ids that an answer continues."""
 
     @abstractmethod
-    def encode_within(self, prompt: str, shots: int = 0) -> EncodedPrompt:
-        """Encode, and cut what exceeds the window."""
-
-    def fit(self, benchmark: Benchmark, question: Question) -> EncodedPrompt:
-        """Encode a question with as many of the benchmark's examples as the window holds, dropping the last first.
-
-        Only a question that is too long without any example is cut.
-        """
-        for shots in range(benchmark.num_fewshot, 0, -1):
-            encoded = self.encode(benchmark.prompt(question, shots), shots)
-            if encoded.num_tokens <= self.max_length:
-                return encoded
-        return self.encode_within(benchmark.prompt(question, 0))
+    def answered(self, text: str) -> list[list[int]]:
+        """Return the ids of the prompt with each of the four letters behind it."""
 
 
-class PromptEncoder(Encoder):
-    """Encodes prompts with the tokenizer's own default special tokens, but never anything after the answer.
-
-    Args:
-        tokenizer: a `transformers` tokenizer.
-        max_length: see `Encoder`.
-        truncation: what is cut from a prompt too long even without examples. `keep_answer`: its start, after BOS.
-            `opencompass`: its end, answer included, as the released evaluation did; see `EncodedPrompt.answer_cut`.
+class TextFormat(PromptFormat):
+    """Plain text with the tokenizer's own default special tokens, but never anything behind the answer.
 
     Raises:
-        UserError: the tokenizer cannot be used, or, on encoding, the window has no room for a prompt and an answer.
+        UserError: the tokenizer changes a text's ids when it adds special tokens.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, truncation: Truncation = "keep_answer") -> None:
-        if truncation not in ("keep_answer", "opencompass"):
-            raise UserError(f"unknown truncation '{truncation}'; one of keep_answer, opencompass.")
-        self.tokenizer = tokenizer
-        self.max_length = max_length
-        self.truncation = truncation
-        self._leading, self._trailing = special_affixes(tokenizer)
-        self.bos = tokenizer.decode(self._leading) if self._leading else ""
+    closing = 0
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        leading, self._trailing = special_affixes(tokenizer)
+        self.opening = len(leading)
+        self.bos = tokenizer.decode(leading) if leading else ""
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """Return the ids of a text as the tokenizer begins one."""
+        ids: list[int] = self._tokenizer(text)["input_ids"]
+        return ids[: len(ids) - self._trailing]
+
+    def answered(self, text: str) -> list[list[int]]:
+        """Tokenise text and letter together, because an id may hold the end of one and the start of the other."""
+        versions = self._tokenizer([f"{text} {letter}" for letter in LETTERS])["input_ids"]
+        return [ids[: len(ids) - self._trailing] for ids in versions]
+
+
+class ChatFormat(PromptFormat):
+    """The prompt in the user's turn, and the letter at the start of the assistant's.
+
+    The ids are those of `Renderer.prompt_ids` and of the answer as the renderer writes it, up to the end of the letter:
+    what the template adds behind an answer is the same for all four and left out.
+
+    Args:
+        renderer: the one the model is trained and served with.
+    """
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+        self.bos = renderer.tokenizer.bos_token if renderer.add_bos else ""
+        # The renderer tokenises each segment on its own, so neither depends on what the user writes.
+        self._answers = [self._answer_ids(letter) for letter in LETTERS]
+        some, other = self.prompt_ids("Q"), self.prompt_ids("7")
+        self.opening, self.closing = common_length(some, other), common_length(some[::-1], other[::-1])
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """Return the ids of the user's turn, up to where the assistant's text begins."""
+        return self._renderer.prompt_ids([Message("user", text)])
+
+    def answered(self, text: str) -> list[list[int]]:
+        """Render the conversation once and continue it with each answer."""
+        asked = self.prompt_ids(text)
+        return [asked + answer for answer in self._answers]
+
+    def _answer_ids(self, letter: str) -> list[int]:
+        """Ids of an answer behind `prompt_ids`, without the end of the turn and what the template puts before it."""
+        question, answer = Message("user", "Q"), Message("assistant", letter)
+        (rendered,) = self._renderer.render(Conversation((question, answer)))
+        ids: list[int] = rendered.input_ids[len(self.prompt_ids("Q")) : -1].tolist()
+        behind = self._renderer.template.assistant[-2].partition(CONTENT)[2]
+        read = self._renderer.read_text
+        added = (n for n in range(len(ids) - 1, 0, -1) if behind and read(ids) == read(ids[:-n]) + behind)
+        return ids[: len(ids) - next(added, 0)]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Fits the questions of a benchmark into a window, answer included.
+
+    Attributes:
+        format: turns prompts into ids.
+        max_length: tokens the model may see.
+        keep_answer: cut a prompt that is too long even without examples at the start of its text. False cuts its end,
+            answer included, as the released evaluation did; see `EncodedPrompt.answer_cut`.
+    """
+
+    format: PromptFormat
+    max_length: int
+    keep_answer: bool = True
 
     def encode(self, prompt: str, shots: int = 0) -> EncodedPrompt:
-        """Tokenise the four answered versions in full and split off their longest common prefix."""
-        versions = self.tokenizer([f"{prompt} {letter}" for letter in LETTERS])["input_ids"]
-        if self._trailing:
-            versions = [ids[: -self._trailing] for ids in versions]
-        return factored(prompt, versions, shots)
+        """Encode the four answered versions in full."""
+        return factored(prompt, self.format.answered(prompt), shots)
 
-    def encode_within(self, prompt: str, shots: int = 0) -> EncodedPrompt:
-        """Encode, and cut what exceeds the window: from the left behind BOS, or from the right as OpenCompass did."""
-        encoded = self.encode(prompt, shots)
-        if encoded.num_tokens <= self.max_length:
+    def encode_within(self, prompt: str) -> EncodedPrompt:
+        """Encode, and cut what exceeds the window.
+
+        Raises:
+            UserError: the window has no room for a prompt and an answer.
+        """
+        return self._cut(self.encode(prompt))
+
+    def fit(self, benchmark: QuestionSet, question: Question) -> EncodedPrompt:
+        """Encode a question with as many of the benchmark's examples as the window holds, dropping the last first."""
+        return self._cut(fit_examples(benchmark, question, self.encode, self._fits))
+
+    def _fits(self, encoded: EncodedPrompt) -> bool:
+        return encoded.num_tokens <= self.max_length
+
+    def _cut(self, encoded: EncodedPrompt) -> EncodedPrompt:
+        if self._fits(encoded):
             return encoded
-        if self.truncation == "opencompass":
-            return cut_right(encoded, self.max_length, len(self._leading))
-        return cut_left(encoded, self.max_length, len(self._leading), len(encoded.prefix) - 1)
+        opening, prefix = self.format.opening, encoded.prefix.tolist()
+        if not self.keep_answer:
+            if self.max_length <= opening + 1:
+                raise UserError(f"max_length={self.max_length} leaves no room for a prompt before its answer; raise it")
+            cut = [[*prefix, *tail][: self.max_length] for tail in encoded.tails]
+            return replace(factored(encoded.text, cut, encoded.shots), truncated=True)
+        closing = len(prefix) - len(self.format.prompt_ids(encoded.text)) + self.format.closing
+        excess = encoded.num_tokens - self.max_length
+        kept = np.asarray(cut_start(prefix, excess, opening, max(closing, 0), self.max_length), dtype=np.int32)
+        return replace(encoded, prefix=kept, truncated=True)
+
+
+def cut_start(ids: list[int], excess: int, opening: int, closing: int, max_length: int) -> list[int]:
+    """Remove the first ids of what is between opening and closing.
+
+    Raises:
+        UserError: there are too few.
+    """
+    if excess >= len(ids) - opening - closing:
+        raise UserError(f"max_length={max_length} leaves no room for a prompt before its answer; raise it")
+    return ids[:opening] + ids[opening + excess :]
 
 
 def factored(prompt: str, versions: Sequence[Sequence[int]], shots: int) -> EncodedPrompt:
-    """Split four versions into their longest common prefix and what follows it."""
-    shared = common_prefix_length(versions)
+    """Split four versions into their longest common prefix, which leaves each at least one id, and what follows it."""
+    shared = min(min(map(len, versions)) - 1, *(common_length(versions[0], version) for version in versions[1:]))
     tails = tuple(tuple(ids[shared:]) for ids in versions)
     return EncodedPrompt(prompt, np.asarray(versions[0][:shared], dtype=np.int32), tails, shots)
-
-
-def cut_left(encoded: EncodedPrompt, max_length: int, start: int, end: int) -> EncodedPrompt:
-    """Remove what exceeds the window from `prefix[start:end]`, its first ids first.
-
-    Raises:
-        UserError: that part is shorter than the excess.
-    """
-    excess = encoded.num_tokens - max_length
-    if excess > end - start:
-        raise UserError(f"max_length={max_length} leaves no room for a prompt before its answer; raise it.")
-    kept = np.concatenate([encoded.prefix[:start], encoded.prefix[start + excess :]])
-    return replace(encoded, prefix=kept, truncated=True)
-
-
-def cut_right(encoded: EncodedPrompt, max_length: int, leading: int) -> EncodedPrompt:
-    """Keep the first `max_length` ids of each version, as a tokenizer does that truncates on the right."""
-    if max_length <= leading + 1:
-        raise UserError(f"max_length={max_length} leaves no room for a prompt before its answer; raise it.")
-    prefix = encoded.prefix.tolist()
-    cut = factored(encoded.text, [[*prefix, *tail][:max_length] for tail in encoded.tails], encoded.shots)
-    return replace(cut, truncated=True)
 
 
 def special_affixes(tokenizer: Any) -> tuple[list[int], int]:
@@ -158,14 +214,9 @@ def special_affixes(tokenizer: Any) -> tuple[list[int], int]:
     for start in range(len(default) - len(plain) + 1):
         if default[start : start + len(plain)] == plain:
             return default[:start], len(default) - start - len(plain)
-    raise UserError("this tokenizer changes a text's ids when it adds special tokens; benchmarks cannot score with it.")
+    raise UserError("this tokenizer changes a text's ids when it adds special tokens; benchmarks cannot score with it")
 
 
-def common_prefix_length(versions: Sequence[Sequence[int]]) -> int:
-    """Return how many ids all versions share at the start, leaving every version at least one of its own."""
-    limit = min(len(ids) for ids in versions) - 1
-    first = versions[0]
-    for position in range(limit):
-        if any(ids[position] != first[position] for ids in versions):
-            return position
-    return limit
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many ids two sequences share at the start."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -8,28 +8,33 @@ once. Where a tokenizer breaks the premise, the question is scored by the rule i
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import nn
 
-from musician.benchmarks.multiple_choice.chat_encoding import encoder_for
-from musician.benchmarks.multiple_choice.encoding import EncodedPrompt, Encoder, PromptEncoder
-from musician.benchmarks.multiple_choice.forward import Row, score_rows
-from musician.benchmarks.multiple_choice.question import LETTERS, Benchmark, wants_chat
-from musician.benchmarks.multiple_choice.shared_prefix import Extend, Plan, Read, plan, run
-from musician.data.rendering.render import Renderer
-from musician.model.network import causal_lm, evaluating
+from musician.benchmarks.benchmark import Result
+from musician.benchmarks.multiple_choice.calibration import Calibration
+from musician.benchmarks.multiple_choice.encoding import ChatFormat, EncodedPrompt, Encoder, TextFormat
+from musician.benchmarks.multiple_choice.forward import IDLE, Row, score_rows
+from musician.benchmarks.multiple_choice.question import LETTERS, Question, QuestionSet
+from musician.benchmarks.multiple_choice.records import Record, record_of
+from musician.benchmarks.multiple_choice.result import choice_result
+from musician.benchmarks.multiple_choice.shared_prefix import Plan, plan, run_plan
+from musician.benchmarks.shard import Shard
+from musician.lm.language_model import LanguageModel
+from musician.model.network import causal_lm
 from musician.runtime.errors import UserError
+from musician.runtime.progress import ProgressLine
+
+logger = logging.getLogger(__name__)
 
 WINDOW = 2048
-
-Progress = Callable[[int, int], None]
-Agreement = Callable[[int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +45,13 @@ class Scores:
         logprobs: one number per letter, the higher the likelier. Method `letter`: natural log-probability of the letter
             over the full vocabulary. Methods `full` and `audit`: minus the mean negative log-likelihood, in nats a
             token, of the prompt with that letter; the divisor counts all tokens including the first.
-        num_tokens: tokens of the prompt with its longest answer, BOS included.
         method: `letter` (one forward), `full` (fallback: the tokenizer breaks the premise) or `audit` (asked for).
         letter_mass: probability on the four letters together; None unless the method is `letter`.
-        truncated: the prompt was cut from the left.
     """
 
-    logprobs: tuple[float, float, float, float]
-    num_tokens: int
+    logprobs: tuple[float, ...]
     method: Literal["letter", "full", "audit"]
-    letter_mass: float | None
-    truncated: bool
+    letter_mass: float | None = None
 
     @property
     def finite(self) -> bool:
@@ -70,19 +71,18 @@ class Scores:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """The scorer and its settings; the result does not depend on `batch_size`, `max_tokens` or the order of prompts.
+    """The scorer and its settings; `batch_size`, `max_tokens` and the order of prompts change no more than rounding.
 
     Args:
         method: `shared` runs what prompts have in common once; `single` is one forward a question; `audit` scores the
-            four full prompts, as the original does.
+            four full prompts in fp32, as the original does.
         batch_size: most sequences in a forward.
         max_tokens: most tokens in a forward, padding included; a longer single sequence goes alone.
         max_length: the model's window in tokens; None for the smaller of `max_position_embeddings` and 2048.
-        packed_tokens: most tokens in a packed forward of the `shared` method; None for 512 on a CPU (attention among
-            strangers costs more there than the forwards it saves), 4096 elsewhere.
+        packed_tokens: most tokens in a packed forward of the `shared` method; None for 512 on a CPU (attention to other
+            sequences costs more there than the forwards it saves), 4096 elsewhere.
         emulate_opencompass: cut an over-long prompt on the right, as the original does: its answer is lost, all four
             options score alike and the earliest letter wins. Otherwise the left is cut and the answer stays.
-        device: where the ids go; None for the device of the network's parameters.
     """
 
     method: Literal["shared", "single", "audit"] = "shared"
@@ -91,92 +91,101 @@ class Likelihood:
     max_length: int | None = None
     packed_tokens: int | None = None
     emulate_opencompass: bool = False
-    device: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"the likelihood scorer's {name} is {getattr(self, name)}; it must be at least 1.")
 
-    def encoder(
-        self, network: nn.Module, tokenizer: Any, benchmark: Benchmark | None = None, renderer: Renderer | None = None
-    ) -> Encoder:
-        """Return the encoder for this network's window, in the form the benchmark asks for.
+    def suffixes(self, chat: bool) -> list[str]:
+        """Return `chat` for the chat format."""
+        return ["chat"] if chat else []
 
-        Raises:
-            UserError: the benchmark wants the chat format and there is no renderer.
+    def run(self, benchmark: QuestionSet, model: LanguageModel, shard: Shard) -> Result:
+        """Score this rank's questions; every rank runs the same number of forwards, because under ZeRO-3 each is a
+        collective call.
         """
-        positions = getattr(getattr(causal_lm(network), "config", None), "max_position_embeddings", None)
+        started = time.perf_counter()
+        encoder = self.encoder(model, benchmark.chat)
+        questions = benchmark.questions()
+        mine = [questions[i] for i in shard.mine(len(questions))]
+        prompts = [encoder.fit(benchmark, question) for question in mine]
+        with ProgressLine(benchmark.name, enabled=shard.rank == 0) as line:
+            scores = self.score(model, prompts, agree=shard.most, on_progress=line.update)
+        records = [_record(benchmark, *each, encoder.format.bos) for each in zip(mine, prompts, scores, strict=True)]
+        records = shard.gather_in_order(records, len(questions))
+        masses = [record.letter_mass for record in records if record.letter_mass is not None]
+        counts = {
+            "ties": sum(record.tie for record in records),
+            "fallbacks": sum(record.method == "full" for record in records),
+            "non_finite": sum(record.prediction is None for record in records),
+            **({"letter_mass": sum(masses) / len(masses)} if masses else {}),
+            **Calibration.of(records).details(),
+        }
+        counted = {
+            "non_finite": "gave scores that are not finite and count as wrong (overflow in half precision?)",
+            "fallbacks": "were scored by four forwards: the tokenizer does not give each letter one id of its own",
+            "ties": "were decided by the order of the letters: exact ties",
+        }
+        notes = [(counts[name], sentence) for name, sentence in counted.items()]
+        return choice_result(benchmark, records, shard.rank, started, counts, notes)
+
+    def encoder(self, model: LanguageModel, chat: bool = False) -> Encoder:
+        """Return the encoder for this network's window; the chat format never loses its answer."""
+        positions = getattr(getattr(causal_lm(model.network), "config", None), "max_position_embeddings", None)
         window = self.max_length or min(positions or WINDOW, WINDOW)
-        if benchmark is not None and wants_chat(benchmark):
-            if renderer is None:
-                raise UserError(f"benchmark '{benchmark.name}' asks in chat format, which needs a renderer")
-            return encoder_for(benchmark, renderer, window)
-        return PromptEncoder(tokenizer, window, "opencompass" if self.emulate_opencompass else "keep_answer")
+        if chat:
+            return Encoder(ChatFormat(model.renderer), window)
+        return Encoder(TextFormat(model.tokenizer), window, keep_answer=not self.emulate_opencompass)
 
-    def score(self, network: nn.Module, tokenizer: Any, prompts: Sequence[str]) -> list[Scores]:
-        """Score prompts that end before their answer; too long ones are cut from the left and marked."""
-        encoder = self.encoder(network, tokenizer)
-        return self.score_encoded(network, [encoder.encode_within(prompt) for prompt in prompts])
-
-    def score_encoded(
+    def score(
         self,
-        network: nn.Module,
+        model: LanguageModel,
         prompts: Sequence[EncodedPrompt],
-        agree: Agreement | None = None,
-        on_progress: Progress | None = None,
+        agree: Callable[[int], int] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> list[Scores]:
         """Score encoded prompts, in their order.
 
         Args:
-            network: a causal LM, also wrapped by peft. Its training modes are restored, no RNG is drawn from.
+            model: its network is in evaluation mode. No RNG is drawn from.
             prompts: from this scorer's `encoder`.
             agree: given this rank's number of forwards, returns how many every rank must run; the surplus is idle.
             on_progress: called with (sequences done, sequences in all).
+
+        Raises:
+            UserError: method `audit`, and weights that are not fp32.
         """
-        rows = self.rows(prompts)
-        device = torch.device(self.device) if self.device else next(network.parameters()).device
-        shared = self._plan(rows, device)
-        rest = shared.alone if self.method == "shared" else range(len(rows))
+        if self.method == "audit":
+            model = _in_fp32(model)
+        groups = [self.rows(prompt) for prompt in prompts]
+        rows = list(chain(*groups))
+        made = self._plan(model, rows)
+        steps, alone = made.steps, made.alone
         batches = [
-            [rest[i] for i in batch]
-            for batch in plan_batches([rows[i] for i in rest], self.batch_size, self.max_tokens)
+            [alone[i] for i in batch]
+            for batch in plan_batches([rows[i] for i in alone], self.batch_size, self.max_tokens)
         ]
-        forwards = len(shared.steps) + len(batches)
+        forwards = len(steps) + len(batches)
         idle = agree(forwards) - forwards if agree else 0
         results: list[list[float]] = [[] for _ in rows]
         done = 0
         # Not inference_mode: what it allocates (rotary caches, ZeRO-3's gathered weights) could not be trained with.
-        with evaluating(network), torch.no_grad():
-            single = ((batch, score_rows(network, [rows[i] for i in batch], device)) for batch in batches)
-            for positions, numbers in chain(run(network, rows, shared.steps, device), single):
+        with torch.no_grad():
+            single = ((batch, score_rows(model, [rows[i] for i in batch])) for batch in batches)
+            for positions, numbers in chain(run_plan(model, rows, steps), single):
                 for position, result in zip(positions, numbers, strict=True):
                     results[position] = result
                 done += len(positions)
                 if on_progress:
                     on_progress(done, len(rows))
             for _ in range(idle):
-                score_rows(network, [Row.idle()], device)
-        return self._collect(prompts, iter(results))
+                score_rows(model, [IDLE])
+        found = iter(results)
+        return [self._scores([next(found) for _ in group]) for group in groups]
 
-    def _plan(self, rows: Sequence[Row], device: torch.device) -> Plan:
-        """What runs once; whole rows, which the premise excludes, always run alone."""
-        if self.method != "shared":
-            return Plan((), ())
-        letters = [i for i, row in enumerate(rows) if row.letters]
-        made = plan([rows[i] for i in letters], self.packed_tokens or (512 if device.type == "cpu" else 4096))
-        steps = [
-            step if isinstance(step, Extend) else Read(step.depth, tuple(letters[i] for i in step.rows))
-            for step in made.steps
-        ]
-        whole = [i for i, row in enumerate(rows) if not row.letters]
-        return Plan(tuple(steps), (*(letters[i] for i in made.alone), *whole))
-
-    def rows(self, prompts: Sequence[EncodedPrompt]) -> list[Row]:
-        """Return the sequences to run: of each prompt its prefix, or its four versions."""
-        return [row for prompt in prompts for row in self._rows(prompt)]
-
-    def _rows(self, prompt: EncodedPrompt) -> list[Row]:
+    def rows(self, prompt: EncodedPrompt) -> list[Row]:
+        """Return the sequences to run: the prefix, or the four versions."""
         if prompt.answer_cut:
             # The four versions are one text; scored four times they could differ by rounding.
             return [Row.whole(prompt.prefix, prompt.tails[0])]
@@ -184,26 +193,50 @@ class Likelihood:
             return [Row(prompt.prefix, tuple(tail[0] for tail in prompt.tails))]
         return [Row.whole(prompt.prefix, tail) for tail in prompt.tails]
 
-    def _collect(self, prompts: Sequence[EncodedPrompt], results: Iterator[list[float]]) -> list[Scores]:
-        """Turn the numbers of the rows, in row order, into one `Scores` for each prompt."""
-        scores = []
-        for prompt in prompts:
-            if prompt.answer_cut:
-                alike = next(results)[0]
-                scores.append(Scores((alike, alike, alike, alike), prompt.num_tokens, "full", None, True))
-            elif prompt.differs_in_one_id and self.method != "audit":
-                a, b, c, d, mass = next(results)
-                scores.append(Scores((a, b, c, d), prompt.num_tokens, "letter", mass, prompt.truncated))
-            else:
-                a, b, c, d = (next(results)[0] for _ in LETTERS)
-                method: Literal["full", "audit"] = "audit" if self.method == "audit" else "full"
-                scores.append(Scores((a, b, c, d), prompt.num_tokens, method, None, prompt.truncated))
-        return scores
+    def _scores(self, numbers: Sequence[Sequence[float]]) -> Scores:
+        """Turn the numbers of a prompt's rows into its scores."""
+        if len(numbers[0]) > 1:
+            *logprobs, mass = numbers[0]
+            return Scores(tuple(logprobs), "letter", mass)
+        logprobs = [each[0] for each in numbers]
+        return Scores(tuple(logprobs * (len(LETTERS) // len(logprobs))), "audit" if self.method == "audit" else "full")
+
+    def _plan(self, model: LanguageModel, rows: Sequence[Row]) -> Plan:
+        """Return what runs once, and the rows that run alone."""
+        if self.method != "shared":
+            return Plan((), tuple(range(len(rows))))
+        window = getattr(getattr(causal_lm(model.network), "config", None), "sliding_window", None)
+        if window and any(len(row.ids) > window for row in rows):
+            # The packed ends see the whole cache; transformers makes the sliding mask only where it gets none.
+            logger.info("prompts exceed the sliding window of %d tokens: one forward a question", window)
+            return Plan((), tuple(range(len(rows))))
+        return plan(rows, self.packed_tokens or (512 if model.device.type == "cpu" else 4096))
 
 
-def score(network: nn.Module, tokenizer: Any, prompts: Sequence[str], **settings: Any) -> list[Scores]:
-    """Score prompts with a `Likelihood` of these settings."""
-    return Likelihood(**settings).score(network, tokenizer, prompts)
+def _record(benchmark: QuestionSet, question: Question, prompt: EncodedPrompt, scores: Scores, bos: str) -> Record:
+    return record_of(
+        benchmark,
+        question,
+        prompt.text,
+        prediction=scores.prediction,
+        chat=benchmark.chat,
+        shots_kept=prompt.shots,
+        truncated=prompt.truncated,
+        num_tokens=prompt.num_tokens,
+        bos=bos,
+        method=scores.method,
+        logprobs=tuple(value if math.isfinite(value) else None for value in scores.logprobs),
+        letter_mass=scores.letter_mass if scores.finite else None,
+        tie=scores.tie,
+    )
+
+
+def _in_fp32(model: LanguageModel) -> LanguageModel:
+    """Return the model without autocast; refuse weights of another type, because rounding decides close letters."""
+    dtypes = {parameter.dtype for parameter in model.network.parameters() if parameter.is_floating_point()}
+    if dtypes - {torch.float32}:
+        raise UserError("scorer.method=audit: needs weights in fp32; open the model with model.precision=32-true")
+    return replace(model, precision="32-true")
 
 
 def plan_batches(rows: Sequence[Row], batch_size: int, max_tokens: int) -> list[list[int]]:

@@ -3,18 +3,18 @@
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from musician.benchmarks.hub import advice, hub_folder, read_rows, split_files
-from musician.benchmarks.multiple_choice.prompts import checked_style, mmlu_hint, prompt_text
+from musician.benchmarks.hub import advice, hub_folder, split_files, split_rows
+from musician.benchmarks.multiple_choice.base import MultipleChoice, Scorer
+from musician.benchmarks.multiple_choice.prompts import mmlu_hint
 from musician.benchmarks.multiple_choice.question import (
     LETTERS,
     OPENCOMPASS,
     Question,
     Subset,
-    check_shots,
+    by_subject,
     select_rows,
-    shots_name,
-    variant_name,
 )
 from musician.runtime.errors import UserError, nearest
 
@@ -38,10 +38,8 @@ CATEGORY_SUBJECTS = {
 CATEGORIES = {category: tuple(subjects.split()) for category, subjects in CATEGORY_SUBJECTS.items()}
 SUBJECTS = tuple(sorted(subject for subjects in CATEGORIES.values() for subject in subjects))
 
-Rows = dict[str, list[Question]]
 
-
-class MMLU:
+class MMLU(MultipleChoice):
     """MMLU: the first development rows of the subject in file order, then the question.
 
     Results: `macro` (mean of the subjects, OpenCompass' `mmlu`), `micro` (mean of the questions), the four categories
@@ -55,12 +53,11 @@ class MMLU:
         limit: only the first rows of each subject.
         style: `opencompass` or `lm_eval` (named `mmlu_lm_eval`); see `musician.benchmarks.multiple_choice.prompts`.
         chat: ask in the chat format (`mmlu_chat`).
+        scorer: see `MultipleChoice`.
 
     Raises:
         UserError: missing or malformed data, an unknown subject or style, more shots than development rows.
     """
-
-    version = 1
 
     def __init__(
         self,
@@ -71,30 +68,26 @@ class MMLU:
         limit: int | None = None,
         style: str = OPENCOMPASS,
         chat: bool = False,
+        scorer: Scorer | None = None,
     ) -> None:
         wanted = checked_subjects(subjects)
-        self.style = checked_style(style)
-        self.chat = chat
-        self.name = variant_name(shots_name("mmlu", num_fewshot, usual=USUAL_SHOTS), style, chat=chat)
-        self.num_fewshot = num_fewshot
-        load = read_csv_folder if data_dir else read_hub
-        source = str(data_dir) if data_dir else hub_id
-        self._examples = load(source, "dev", wanted, self.name) if num_fewshot else {}
-        for subject, rows in self._examples.items():
-            check_shots(num_fewshot, len(rows), f"'{subject}' has {len(rows)} dev rows in {source}")
-        tests = load(source, "test", wanted, self.name)
-        self._questions = [question for rows in tests.values() for question in select_rows(rows, None, limit)]
-        self.subsets: Sequence[Subset] = subsets(wanted)
+        read = read_csv_folder if data_dir else read_hub
+        source = str(data_dir or hub_id)
+        super().__init__(
+            "mmlu",
+            select_rows(read(source, "test", wanted), None, limit),
+            examples=by_subject(read(source, "dev", wanted)) if num_fewshot else None,
+            num_fewshot=num_fewshot,
+            usual_shots=USUAL_SHOTS,
+            subsets=subsets(wanted),
+            style=style,
+            chat=chat,
+            scorer=scorer,
+        )
 
-    def questions(self) -> Sequence[Question]:
-        """Return the questions, subject after subject in alphabetical order."""
-        return self._questions
-
-    def prompt(self, question: Question, num_fewshot: int | None = None) -> str:
-        """Return the prompt up to `Answer:`; see `Benchmark.prompt`."""
-        shots = self.num_fewshot if num_fewshot is None else num_fewshot
-        examples = self._examples[question.subject][:shots] if shots else []
-        return prompt_text(mmlu_hint(question.subject, self.style), examples, question, self.style)
+    def hint(self, subject: str) -> str:
+        """Return the first lines of a prompt, which name the subject."""
+        return mmlu_hint(subject, self.style)
 
 
 def checked_subjects(subjects: Sequence[str] | None) -> tuple[str, ...]:
@@ -118,8 +111,8 @@ def subsets(subjects: Sequence[str]) -> tuple[Subset, ...]:
     )
 
 
-def read_csv_folder(folder: str, split: str, subjects: Sequence[str], benchmark: str) -> Rows:
-    """Read the official CSV files of a split.
+def read_csv_folder(folder: str, split: str, subjects: Sequence[str]) -> list[Question]:
+    """Read the official CSV files of a split, subject after subject.
 
     Raises:
         UserError: files are missing (it names how many and the first).
@@ -131,10 +124,10 @@ def read_csv_folder(folder: str, split: str, subjects: Sequence[str], benchmark:
             f"MMLU: {len(missing)} of {len(paths)} files are missing, the first is {missing[0]}. Unpack "
             "https://people.eecs.berkeley.edu/~hendrycks/data.tar and point data_dir at the folder with dev/ and test/."
         )
-    return {subject: list(read_csv(path, subject, benchmark)) for subject, path in paths.items()}
+    return [question for subject, path in paths.items() for question in read_csv(path, subject)]
 
 
-def read_csv(path: Path, subject: str, benchmark: str) -> Iterator[Question]:
+def read_csv(path: Path, subject: str) -> Iterator[Question]:
     """Yield the rows of a file without header: question, four options, answer letter; cells are kept as they are.
 
     Raises:
@@ -148,34 +141,30 @@ def read_csv(path: Path, subject: str, benchmark: str) -> Iterator[Question]:
                     f"{path}: row {index + 1} is not 'question,A,B,C,D,letter' without header but {row[:7]!r:.120}; "
                     "use the official files."
                 )
-            yield Question(benchmark, subject, index, row[0], (row[1], row[2], row[3], row[4]), LETTERS.index(row[5]))
+            yield Question(subject, index, row[0], (row[1], row[2], row[3], row[4]), LETTERS.index(row[5]))
 
 
-def read_hub(hub_id: str, split: str, subjects: Sequence[str], benchmark: str) -> Rows:
-    """Read a split of the hub's `all` configuration.
+def read_hub(hub_id: str, split: str, subjects: Sequence[str]) -> list[Question]:
+    """Read a split of the hub's `all` configuration, subject after subject.
 
     Raises:
         UserError: it is neither cached nor reachable, or lacks a subject.
     """
     folder = hub_folder(hub_id, ["all/dev-*", "all/test-*"]) / "all"
-    rows: Rows = {subject: [] for subject in subjects}
-    for question in hub_questions(split_files(folder, split), benchmark):
-        if question.subject in rows:
-            rows[question.subject].append(question)
-    missing = [subject for subject, found in rows.items() if not found]
+    found = by_subject(hub_questions(split_rows(split_files(folder, split))))
+    missing = [subject for subject in subjects if subject not in found]
     if missing:
         raise UserError(
             f"{folder} has no {split} rows of {len(missing)} subjects, the first is '{missing[0]}'. {advice(hub_id)}"
         )
-    return rows
+    return [question for subject in subjects for question in found[subject]]
 
 
-def hub_questions(paths: Iterable[Path], benchmark: str) -> Iterator[Question]:
-    """Yield questions from files with the columns question, subject, choices and answer (0 to 3)."""
+def hub_questions(rows: Iterable[dict[str, Any]]) -> Iterator[Question]:
+    """Yield questions from rows with the columns question, subject, choices and answer (0 to 3)."""
     counts: dict[str, int] = {}
-    for path in paths:
-        for row in read_rows(path):
-            subject, (first, second, third, fourth) = row["subject"], row["choices"]
-            index = counts.setdefault(subject, 0)
-            counts[subject] += 1
-            yield Question(benchmark, subject, index, row["question"], (first, second, third, fourth), row["answer"])
+    for row in rows:
+        subject, (first, second, third, fourth) = row["subject"], row["choices"]
+        index = counts.setdefault(subject, 0)
+        counts[subject] += 1
+        yield Question(subject, index, row["question"], (first, second, third, fourth), row["answer"])

@@ -7,19 +7,16 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from musician.benchmarks.hub import advice, hub_folder, read_rows, split_files
-from musician.benchmarks.multiple_choice.prompts import checked_style, music_theory_hint, prompt_text
+from musician.benchmarks.hub import advice, hub_folder, split_files, split_rows
+from musician.benchmarks.multiple_choice.base import MultipleChoice, Scorer
+from musician.benchmarks.multiple_choice.prompts import music_theory_hint
 from musician.benchmarks.multiple_choice.question import (
     LETTERS,
     OPENCOMPASS,
     STORED_ORDER,
     Order,
     Question,
-    Subset,
-    check_shots,
     select_rows,
-    shots_name,
-    variant_name,
 )
 from musician.runtime.errors import UserError, nearest
 
@@ -31,7 +28,7 @@ ORDERS: tuple[Order, ...] = tuple(permutations(STORED_ORDER))  # type: ignore[ar
 SCORE_BELOW = "Use the example below to answer the question that follows."
 
 
-class MusicTheoryBench:
+class MusicTheoryBench(MultipleChoice):
     """MusicTheoryBench, as ChatMusician's released evaluation asks it (stored order) or as its paper reports it.
 
     The paper's number is the mean accuracy over five shuffles of the options, with unknown seeds: `option_shuffles=5`,
@@ -54,14 +51,13 @@ class MusicTheoryBench:
         option_shuffles: ask each question with so many different orders of its options; 0 for the stored order, at most
             24, which is all of them. The examples keep their stored order.
         shuffle_seed: chooses the orders. Those of a question depend on this and its row alone.
+        scorer: see `MultipleChoice`.
 
     Raises:
         UserError: missing data, an unknown subject or style, more shots than development rows, too many shuffles.
     """
 
-    version = 1
-
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the signature is the schema of conf/benchmark/music_theory_bench.yaml
         self,
         data_dir: str | Path | None = None,
         hub_id: str = "m-a-p/MusicTheoryBench",
@@ -72,31 +68,28 @@ class MusicTheoryBench:
         chat: bool = False,
         option_shuffles: int = 0,
         shuffle_seed: int = 0,
+        scorer: Scorer | None = None,
     ) -> None:
         check_subjects(subjects)
-        self.style = checked_style(style)
-        self.chat = chat
-        self.name = variant_name(shots_name("mtb", num_fewshot, usual=0), style, bool(option_shuffles), chat)
-        self.num_fewshot = num_fewshot
         folder = Path(data_dir) if data_dir else hub_folder(hub_id, ["data/dev-*", "data/test-*"])
-        self._examples = load_split(folder, "dev", self.name, hub_id) if num_fewshot else []
-        check_shots(num_fewshot, len(self._examples), f"{folder} has {len(self._examples)} usable dev rows")
-        rows = select_rows(load_split(folder, "test", self.name, hub_id), subjects, limit)
-        self._questions = shuffled(rows, option_shuffles, shuffle_seed) if option_shuffles else rows
-        present = tuple(dict.fromkeys(question.subject for question in self._questions))
-        self.subsets: Sequence[Subset] = (
-            *(Subset(subject, (subject,)) for subject in sorted(present)),
-            Subset("all", present),
+        questions = select_rows(load_split(folder, "test", hub_id), subjects, limit)
+        if option_shuffles:
+            questions = shuffled(questions, option_shuffles, shuffle_seed)
+        examples = load_split(folder, "dev", hub_id) if num_fewshot else []
+        super().__init__(
+            "mtb",
+            questions,
+            examples={question.subject: examples for question in questions},
+            num_fewshot=num_fewshot,
+            style=style,
+            chat=chat,
+            shuffled=bool(option_shuffles),
+            scorer=scorer,
         )
 
-    def questions(self) -> Sequence[Question]:
-        """Return the usable test rows in file order, the askings of one row side by side."""
-        return self._questions
-
-    def prompt(self, question: Question, num_fewshot: int | None = None) -> str:
-        """Return the prompt up to `Answer:`; see `Benchmark.prompt`."""
-        shots = self.num_fewshot if num_fewshot is None else num_fewshot
-        return prompt_text(music_theory_hint(self.style), self._examples[:shots], question, self.style)
+    def hint(self, subject: str) -> str:
+        """Return the first lines of every prompt."""
+        return music_theory_hint(self.style)
 
 
 def shuffled(questions: Iterable[Question], shuffles: int, seed: int) -> list[Question]:
@@ -126,7 +119,7 @@ def check_subjects(subjects: Sequence[str] | None) -> None:
             )
 
 
-def load_split(folder: Path, split: str, benchmark: str, hub_id: str) -> list[Question]:
+def load_split(folder: Path, split: str, hub_id: str) -> list[Question]:
     """Read a split and warn, with the row numbers, about rows that cannot be asked or that name no subject.
 
     Raises:
@@ -135,35 +128,28 @@ def load_split(folder: Path, split: str, benchmark: str, hub_id: str) -> list[Qu
     files = split_files(folder, split)
     if not files:
         raise UserError(
-            f"MusicTheoryBench needs {split}*.parquet or {split}*.jsonl; none in {folder} or {folder / 'data'}. "
+            f"MusicTheoryBench: needs {split}*.parquet or {split}*.jsonl; none in {folder} or {folder / 'data'}. "
             + advice(hub_id)
         )
-    questions, unusable = convert_rows((row for path in files for row in read_rows(path)), benchmark)
-    if unusable:
-        logger.warning("%s %s: left out %d unusable rows: %s", benchmark, split, len(unusable), "; ".join(unusable))
-    unlabelled = [question.index for question in questions if question.subject == UNLABELLED]
-    if unlabelled:
-        logger.warning("%s %s: %d rows name no subject: %s", benchmark, split, len(unlabelled), unlabelled)
-    if not questions:
-        raise UserError(
-            f"no usable row in {', '.join(map(str, files))}: {'; '.join(unusable) or 'the files are empty'}."
-        )
-    return questions
-
-
-def convert_rows(rows: Iterable[dict[str, Any]], benchmark: str) -> tuple[list[Question], list[str]]:
-    """Return the questions, and for each row that cannot be one its number and the reason."""
     questions, unusable = [], []
-    for index, row in enumerate(rows):
+    for index, row in enumerate(split_rows(files)):
         problem = row_problem(row)
         if problem:
             unusable.append(f"row {index} ({problem})")
             continue
         first, second, third, fourth = (row["options"][letter] for letter in LETTERS)
-        answer = LETTERS.index(row["answer"])
-        subject = row.get("subject") or UNLABELLED
-        questions.append(Question(benchmark, subject, index, row_stem(row), (first, second, third, fourth), answer))
-    return questions, unusable
+        subject, answer = row.get("subject") or UNLABELLED, LETTERS.index(row["answer"])
+        questions.append(Question(subject, index, row_stem(row), (first, second, third, fourth), answer))
+    if unusable:
+        logger.warning("mtb %s: left out %d unusable rows: %s", split, len(unusable), "; ".join(unusable))
+    unlabelled = [question.index for question in questions if question.subject == UNLABELLED]
+    if unlabelled:
+        logger.warning("mtb %s: %d rows name no subject: %s", split, len(unlabelled), unlabelled)
+    if not questions:
+        raise UserError(
+            f"no usable row in {', '.join(map(str, files))}: {'; '.join(unusable) or 'the files are empty'}."
+        )
+    return questions
 
 
 def row_problem(row: dict[str, Any]) -> str | None:

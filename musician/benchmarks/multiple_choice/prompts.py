@@ -9,12 +9,11 @@ has no MusicTheoryBench task: in this style that benchmark borrows the stripping
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
-from musician.benchmarks.multiple_choice.question import LETTERS, OPENCOMPASS, Question
+from musician.benchmarks.multiple_choice.question import LETTERS, OPENCOMPASS, Question, Style
 from musician.runtime.errors import UserError, nearest
 
-Style = Literal["opencompass", "lm_eval"]
 STYLES: tuple[Style, ...] = get_args(Style)
 
 MUSIC_THEORY_HINT = (

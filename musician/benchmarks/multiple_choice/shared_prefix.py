@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from musician.benchmarks.multiple_choice.forward import Row, fp32_head, letter_logprobs
+from musician.benchmarks.multiple_choice.forward import Row, fp32_logits, letter_logprobs
+from musician.lm.language_model import LanguageModel
 from musician.model.network import cached_hidden_states, new_cache
 
 #: Tokens that sharing must save before it is worth a forward of its own.
@@ -65,23 +66,24 @@ class Plan:
 
 
 def plan(rows: Sequence[Row], max_tokens: int) -> Plan:
-    """Decide what to run once.
+    """Decide what to run once; rows without letters run alone.
 
     Args:
-        rows: letter rows.
+        rows: to be scored.
         max_tokens: tokens of a packed forward; a longer single end goes alone in one.
     """
-    if not rows:
-        return Plan((), ())
     # Big-endian bytes of non-negative ids sort as the ids do.
-    order = sorted(range(len(rows)), key=lambda i: rows[i].ids.astype(">i4").tobytes())
+    order = sorted((i for i, row in enumerate(rows) if row.letters), key=lambda i: rows[i].ids.astype(">i4").tobytes())
+    whole = tuple(i for i, row in enumerate(rows) if not row.letters)
+    if not order:
+        return Plan((), whole)
     planner = _Planner([rows[i].ids for i in order], max_tokens)
     alone = planner.visit(0, len(order), 0)
     steps = [
         step if isinstance(step, Extend) else Read(step.depth, tuple(order[i] for i in step.rows))
         for step in planner.steps
     ]
-    return Plan(tuple(steps), tuple(order[i] for i in alone))
+    return Plan(tuple(steps), (*(order[i] for i in alone), *whole))
 
 
 class _Planner:
@@ -126,7 +128,7 @@ class _Planner:
             yield tuple(pack)
 
 
-def run(network: nn.Module, rows: Sequence[Row], steps: Sequence[Step], device: torch.device) -> Iterator[Results]:
+def run_plan(model: LanguageModel, rows: Sequence[Row], steps: Sequence[Step]) -> Iterator[Results]:
     """Run the steps of a plan; after each, yield the positions of the rows it read and their numbers.
 
     The numbers of a row are those of `musician.benchmarks.multiple_choice.forward.score_rows`.
@@ -136,26 +138,28 @@ def run(network: nn.Module, rows: Sequence[Row], steps: Sequence[Step], device: 
         if step.depth == 0:
             cache = new_cache()
         elif cache.get_seq_length() > step.depth:
-            cache.crop(step.depth - cache.get_seq_length())  # a negative number forgets so many at the end
+            cache.crop(step.depth - cache.get_seq_length())  # a negative number removes so many at the end
         if isinstance(step, Extend):
-            ids = torch.as_tensor(step.ids, dtype=torch.long, device=device)[None]
-            positions = torch.arange(step.depth, step.depth + ids.shape[1], device=device)[None]
-            cached_hidden_states(network, ids, positions, cache)
+            ids = torch.as_tensor(step.ids, dtype=torch.long, device=model.device)[None]
+            positions = torch.arange(step.depth, step.depth + ids.shape[1], device=model.device)[None]
+            with model.autocast():
+                cached_hidden_states(model.network, ids, positions, cache)
             yield (), []
         else:
-            yield step.rows, _read(network, [rows[i] for i in step.rows], step.depth, cache, device)
+            yield step.rows, _read(model, [rows[i] for i in step.rows], step.depth, cache)
 
 
-def _read(network: nn.Module, rows: Sequence[Row], depth: int, cache: Any, device: torch.device) -> list[list[float]]:
+def _read(model: LanguageModel, rows: Sequence[Row], depth: int, cache: Any) -> list[list[float]]:
     ends = [row.ids[depth:] for row in rows]
     lengths = torch.tensor([len(end) for end in ends])
-    ids = torch.as_tensor(np.concatenate(ends), dtype=torch.long, device=device)[None]
-    positions = torch.cat([torch.arange(depth, depth + int(length)) for length in lengths]).to(device)[None]
-    hidden = cached_hidden_states(network, ids, positions, cache, _isolation(lengths, depth).to(device))
+    ids = torch.as_tensor(np.concatenate(ends), dtype=torch.long, device=model.device)[None]
+    positions = torch.cat([torch.arange(depth, depth + int(length)) for length in lengths]).to(model.device)[None]
+    with model.autocast():
+        mask = _isolation(lengths, depth).to(model.device)
+        hidden = cached_hidden_states(model.network, ids, positions, cache, mask)
     last = hidden[0, (lengths.cumsum(0) - 1).to(hidden.device)]
-    with fp32_head(network, hidden.device) as head:
-        ones = torch.ones(len(rows), dtype=torch.long)
-        return letter_logprobs(last[:, None], ones, [row.letters for row in rows], head)
+    with fp32_logits(model.network, hidden.device) as logits:
+        return letter_logprobs(last, [row.letters for row in rows], logits)
 
 
 def _isolation(lengths: Tensor, depth: int) -> Tensor:

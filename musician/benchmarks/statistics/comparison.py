@@ -10,11 +10,12 @@ from pathlib import Path
 
 from musician.benchmarks.multiple_choice.calibration import Calibration
 from musician.benchmarks.multiple_choice.mmlu import SUBJECTS, subsets
-from musician.benchmarks.multiple_choice.question import Subset
-from musician.benchmarks.records import Record, prediction_files, read_records
-from musician.benchmarks.statistics.accuracy import (
+from musician.benchmarks.multiple_choice.question import Subset, subject_subsets
+from musician.benchmarks.multiple_choice.records import Record, read_run
+from musician.benchmarks.statistics.estimate import Z95
+from musician.benchmarks.statistics.paired import (
+    SIGNIFICANT,
     Z80,
-    Z95,
     mcnemar,
     minimum_detectable_effect,
     paired_bootstrap,
@@ -22,8 +23,6 @@ from musician.benchmarks.statistics.accuracy import (
     stratified_stderr,
 )
 from musician.runtime.errors import UserError
-
-SIGNIFICANT = 0.05
 
 #: What two runs must agree in for their answers to be comparable, and how to say it.
 PROTOCOL = {
@@ -131,15 +130,6 @@ class Comparison:
     notes: Sequence[str]
 
 
-def read_run(run: Path) -> dict[str, list[Record]]:
-    """Return the records of a run by benchmark; see `prediction_files` for what a run is."""
-    by_benchmark: dict[str, list[Record]] = {}
-    for path in prediction_files(run):
-        for record in read_records(path):
-            by_benchmark.setdefault(record.benchmark, []).append(record)
-    return by_benchmark
-
-
 def compare_runs(a: Path, b: Path, resamples: int = 10_000, seed: int = 0) -> list[Comparison]:
     """Compare two runs on every benchmark both have.
 
@@ -191,7 +181,7 @@ def subsets_of(benchmark: str, subjects: Sequence[str]) -> tuple[Subset, ...]:
     """Return the subsets that records tell of: those of MMLU, else each subject and `all`."""
     if benchmark.split("_")[0] == "mmlu" and set(subjects) <= set(SUBJECTS):
         return subsets(sorted(subjects))
-    return (*(Subset(subject, (subject,)) for subject in sorted(subjects)), Subset("all", tuple(sorted(subjects))))
+    return subject_subsets(sorted(subjects))
 
 
 def difference(

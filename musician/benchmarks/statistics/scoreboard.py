@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from musician.benchmarks.run import Outcome
-
-#: With more subsets than this only those that hold several subjects are shown; results.json holds them all.
-MOST_SUBSETS = 8
-
-#: Chance of a question with four options.
-CHANCE = 0.25
+from musician.benchmarks.statistics.estimate import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +31,6 @@ class Score:
     high: float | None
     n: int | None
     chance: float | None = None
-
-
-def scores(benchmark: Any, outcome: Outcome) -> list[Score]:
-    """Return the figures of an outcome that belong into a table: all, or where there are many those of groups."""
-    found, details = outcome.metrics(), outcome.details()
-    subsets = getattr(benchmark, "subsets", ())
-    root = f"eval/{outcome.benchmark}"
-    names = list(found)
-    if len(names) > MOST_SUBSETS:
-        groups = {f"{root}/{subset.name}" for subset in subsets if len(subset.subjects) > 1}
-        names = [name for name in names if name in groups] or names[-1:]
-    return [
-        Score(
-            name.removeprefix("eval/"),
-            found[name],
-            details.get(f"{name}/ci95_low"),
-            details.get(f"{name}/ci95_high"),
-            int(details[f"{name}/n"]) if f"{name}/n" in details else None,
-            CHANCE if hasattr(benchmark, "questions") else None,
-        )
-        for name in names
-    ]
 
 
 def show(
@@ -95,19 +68,14 @@ def draw(path: Path, now: Iterable[Score], before: Mapping[str, float], title: s
 
     Args:
         path: the PNG to write.
-        now: figures; those that are no accuracies are left out.
+        now: figures; those that are not accuracies of four options are left out.
         before: values of the first evaluation by name.
         title: of the chart.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     bars = [score for score in now if score.chance is not None and score.low is not None and score.high is not None]
     if not bars:
         return
-    figure, axis = pyplot.subplots(figsize=(8, 0.8 + 0.32 * len(bars)), constrained_layout=True)
+    figure, axis = _axes(len(bars))
     places = range(len(bars))
     below = [max(0.0, score.value - (score.low or 0.0)) for score in bars]
     above = [max(0.0, (score.high or 0.0) - score.value) for score in bars]
@@ -116,10 +84,51 @@ def draw(path: Path, now: Iterable[Score], before: Mapping[str, float], title: s
     earlier = [(place, before[score.name]) for place, score in zip(places, bars, strict=True) if score.name in before]
     if earlier:
         axis.plot(*zip(*((value, place) for place, value in earlier), strict=True), "k|", ms=12, label="at first")
-    axis.axvline(CHANCE, color="grey", linestyle="--", linewidth=1, label="chance")
+    axis.axvline(bars[0].chance or 0.0, color="grey", linestyle="--", linewidth=1, label="chance")
     axis.set_yticks(places, [f"{score.name} (n={score.n:,})" for score in bars], fontsize=8)
-    axis.set(title=title, xlabel="accuracy, 95 % interval", xlim=(0, 1), ylim=(len(bars) - 0.5, -0.5))
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.set(title=title, xlabel="accuracy, 95 % interval", xlim=(0, 1))
+    _save(figure, path)
+
+
+def intervals(path: Path, rows: Mapping[str, Sequence[Estimate]], sides: Sequence[str]) -> None:
+    """Draw shares from 0 to 1 with their 95 % intervals.
+
+    Args:
+        path: the PNG to write.
+        rows: by label, one share for each of `sides`.
+        sides: what is compared.
+    """
+    figure, axis = _axes(len(rows))
+    for side, label in enumerate(sides):
+        found = [shares[side] for shares in rows.values()]
+        spread = [[_width(each.value - each.low) for each in found], [_width(each.high - each.value) for each in found]]
+        places = [place + 0.28 * (side - (len(sides) - 1) / 2) for place in range(len(rows))]
+        axis.errorbar([each.value for each in found], places, xerr=spread, fmt="o", ms=5, capsize=2, label=label)
+    axis.set_yticks(range(len(rows)), list(rows), fontsize=8)
+    axis.set(xlabel="share, 95 % interval", xlim=(-0.03, 1.03))
+    axis.grid(axis="x", alpha=0.3)
+    _save(figure, path)
+
+
+def _width(distance: float) -> float:
+    return 0.0 if math.isnan(distance) else max(0.0, distance)
+
+
+def _axes(rows: int) -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(8, 1.2 + 0.34 * rows), constrained_layout=True)
+    axis.set_ylim(rows - 0.5, -0.5)
     axis.spines[["top", "right"]].set_visible(False)
+    return figure, axis
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot
+
+    figure.legend(frameon=False, fontsize=8, ncols=3, loc="outside upper right")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

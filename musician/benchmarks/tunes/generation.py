@@ -7,32 +7,31 @@ Closeness to the second is the goal where a measure has no best value: a loop re
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import nn
-
+from musician.benchmarks.benchmark import Benchmark, Result, Table, refuse_sharded
 from musician.benchmarks.shard import Shard
-from musician.benchmarks.statistics.accuracy import Accuracy, mean
-from musician.benchmarks.tunes.generation_chart import draw_beside
+from musician.benchmarks.statistics.estimate import Estimate, mean
+from musician.benchmarks.statistics.scoreboard import intervals
 from musician.data.rendering.conversation import Message
-from musician.data.rendering.render import Renderer
-from musician.model.network import evaluating
+from musician.lm.language_model import LanguageModel
 from musician.music.analysis.control import MEASURES, measure_control
 from musician.music.analysis.measures import first_tune, measure_format, measure_tune
 from musician.music.analysis.originality import MelodyIndex
 from musician.music.sound.abc2midi import Abc2midi
 from musician.music.tasks.rules import RULES, make_tasks
 from musician.music.tasks.task import Task
-from musician.runtime.atomic import write_text
 from musician.runtime.errors import UserError, nearest
+from musician.runtime.progress import ProgressLine
+
+GENERATIONS = "generations.jsonl"
 
 FAMILIES = ("text_to_abc", "chords_to_tune", "form_to_tune", "terms_to_tune", "harmonised_by_rule")
 """Kinds of tasks asked unless others are named."""
@@ -46,7 +45,7 @@ HEADLINES = (
     "repetition/signs",
     "originality/shared",
 )
-"""Measures over all families that belong on a dashboard; `details` holds every one, also by family."""
+"""Measures over all families that belong on a dashboard; `details` has all, also by family."""
 
 Values = Mapping[str, float]
 
@@ -56,8 +55,7 @@ class Writer(Protocol):
 
     def __call__(
         self,
-        network: nn.Module,
-        renderer: Renderer,
+        model: LanguageModel,
         conversations: Sequence[Sequence[Message]],
         seeds: Sequence[int],
         on_written: Callable[[int], None] | None = None,
@@ -89,91 +87,80 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class GenerationResult:
-    """What the written tunes amount to.
+class GenerationResult(Result):
+    """A result with the tunes behind it.
 
     Attributes:
-        benchmark: its name.
-        samples: one for each request.
-        without_tune: answers in which no tune was found; only `format/...` counts them.
-        readers: who judged the format.
-        seconds: wall time on this rank.
         illustrate: draws and plays the first of some texts, into files of a folder by their numbers; None does not.
     """
 
-    benchmark: str
-    samples: Sequence[Sample]
-    without_tune: int
-    readers: str
-    seconds: float
     illustrate: Callable[[Sequence[str], Path], None] | None = None
-
-    @cached_property
-    def means(self) -> dict[str, Accuracy]:
-        """Mean, number and 95 % interval of each measure: over all families, by family, and people's."""
-        families = {
-            sample.family: [each for each in self.samples if each.family == sample.family] for sample in self.samples
-        }
-        found = _means("", self.samples, lambda sample: sample.values)
-        found |= _means("human/", self.samples, lambda sample: sample.human)
-        for family, samples in families.items():
-            found |= _means(f"{family}/", samples, lambda sample: sample.values)
-            found |= _means(f"human/{family}/", samples, lambda sample: sample.human)
-        return found
-
-    def metrics(self) -> dict[str, float]:
-        """Return the headline measures."""
-        return {f"eval/{self.benchmark}/{name}": self.means[name].value for name in HEADLINES if name in self.means}
-
-    def details(self) -> dict[str, float]:
-        """Return every measure with its number of tunes and interval, and counts."""
-        root = f"eval/{self.benchmark}"
-        values = {f"{root}/{name}": found.value for name, found in self.means.items() if name not in HEADLINES}
-        for name, found in self.means.items():
-            parts = {"n": found.n, "ci95_low": found.low, "ci95_high": found.high}
-            values |= {f"{root}/{name}/{key}": value for key, value in parts.items() if value == value}
-        counts = {"requests": len(self.samples), "without_tune": self.without_tune, "seconds": self.seconds}
-        return values | {f"{root}/{name}": float(value) for name, value in counts.items()}
 
     def write(self, folder: Path) -> None:
         """Write `generations.jsonl`, a line a request; `generation.png`, the model beside people; perhaps `tunes/`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in self.samples]
-        write_text(folder / "generations.jsonl", "".join(lines))
-        draw_beside(folder / "generation.png", self.means)
+        super().write(folder)
+        draw_beside(folder / "generation.png", {**self.estimates, **self.more})
         if self.illustrate:
             self.illustrate([sample.answer for sample in self._in_turn()], folder / "tunes")
 
-    def illustrated(self, folder: Path) -> tuple[list[str], list[list[Any]]]:
-        """Return the tunes that `write` put into `folder / "tunes"`, each with the paths of its picture and sound."""
-        rows: list[list[Any]] = []
+    def tables(self, folder: Path) -> dict[str, Table]:
+        """Return each request with its answer and headlines; and the tunes with the paths of picture and sound."""
+        names = list(self.estimates)
+        items = [
+            [each.family, each.seed, each.prompt, each.answer, *(each.values.get(name) for name in names)]
+            for each in self.records[GENERATIONS]
+        ]
+        tunes: list[list[Any]] = []
         for number, each in enumerate(self._in_turn()):
             files = [folder / "tunes" / f"{number:03}.{ending}" for ending in ("png", "wav")]
             media = [file if file.exists() else None for file in files]
             if any(media):
-                rows.append([each.family, each.prompt, each.answer, *media])
-        return ["family", "prompt", "answer", "score", "sound"], rows
+                tunes.append([each.family, each.prompt, each.answer, *media])
+        found = {"items": (["family", "seed", "prompt", "answer", *names], items)}
+        return found | ({"tunes": (["family", "prompt", "answer", "score", "sound"], tunes)} if tunes else {})
 
     def _in_turn(self) -> list[Sample]:
         """The samples, one of each family after the other, so that the first few are of all."""
         places: Counter[str] = Counter()
         keyed = []
-        for sample in self.samples:
+        for sample in self.records[GENERATIONS]:
             places[sample.family] += 1
             keyed.append((places[sample.family], sample))
         return [sample for _, sample in sorted(keyed, key=itemgetter(0))]
 
-    def table(self) -> tuple[list[str], list[list[Any]]]:
-        """Return each request with its answer and headline measures."""
-        names = [name for name in HEADLINES if name in self.means]
-        rows = [
-            [each.family, each.seed, each.prompt, each.answer, *(each.values.get(name) for name in names)]
-            for each in self.samples
-        ]
-        return ["family", "seed", "prompt", "answer", *names], rows
+
+def draw_beside(path: Path, means: Mapping[str, Estimate]) -> None:
+    """Draw every measure that runs from 0 to 1, of the model and of people, with 95 % intervals.
+
+    Args:
+        path: the PNG to write.
+        means: by name, those of people under `human/`; families are left out.
+    """
+    shares = {
+        name: (each, means[f"human/{name}"])
+        for name, each in sorted(means.items())
+        if name.count("/") == 1
+        and f"human/{name}" in means
+        and not name.endswith(("_distance", "/run", "/longest_run", "/sections"))
+        and all(0 <= side.value <= 1 for side in (each, means[f"human/{name}"]))
+    }
+    if shares:
+        rows = {f"{name} (n={model.n})": (model, people) for name, (model, people) in shares.items()}
+        intervals(path, rows, ("model", "people"))
 
 
-def _means(prefix: str, samples: Sequence[Sample], values: Callable[[Sample], Values]) -> dict[str, Accuracy]:
+def sample_means(samples: Sequence[Sample]) -> dict[str, Estimate]:
+    """Return mean, number and 95 % interval of each measure: over all families, by family, and people's."""
+    families = {sample.family: [each for each in samples if each.family == sample.family] for sample in samples}
+    found = _means("", samples, lambda sample: sample.values)
+    found |= _means("human/", samples, lambda sample: sample.human)
+    for family, group in families.items():
+        found |= _means(f"{family}/", group, lambda sample: sample.values)
+        found |= _means(f"human/{family}/", group, lambda sample: sample.human)
+    return found
+
+
+def _means(prefix: str, samples: Sequence[Sample], values: Callable[[Sample], Values]) -> dict[str, Estimate]:
     names = dict.fromkeys(name for sample in samples for name in values(sample))
     found = {}
     for name in names:
@@ -182,7 +169,7 @@ def _means(prefix: str, samples: Sequence[Sample], values: Callable[[Sample], Va
     return found
 
 
-class Generation:
+class Generation(Benchmark):
     """Asks for tunes and measures what comes.
 
     Args:
@@ -192,7 +179,7 @@ class Generation:
         families: kinds of tasks; of `musician.music.tasks.rules.RULES` those whose answer is a whole tune.
         per_family: most requests of a kind.
         seed: chooses wordings; the draws of request `i` have the seed `seed + i`.
-        illustrate: as for `GenerationResult`.
+        illustrate: see `GenerationResult`.
 
     Raises:
         UserError: no such kind of task, no held-out tune, or none that gives a request.
@@ -229,39 +216,35 @@ class Generation:
         """The melodies trained on."""
         return None if self.known is None else MelodyIndex(self.known)
 
-    def measure(
-        self,
-        network: nn.Module,
-        renderer: Renderer,
-        *,
-        shard: Shard | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> GenerationResult:
-        """Have the requests of this process's shard answered, and measure; the network is in evaluation mode meanwhile.
+    def run(self, model: LanguageModel, shard: Shard) -> Result:
+        """Have the requests of this process's shard answered, and measure the answers.
 
         Raises:
             UserError: the network's parameters are sharded (ZeRO-3): its ranks would have to write in step.
         """
-        if any(hasattr(parameter, "ds_id") for parameter in network.parameters()):
-            raise UserError("generation: not under ZeRO-3; evaluate the checkpoint afterwards with musician.eval")
+        refuse_sharded(model, self.name)
         started = time.perf_counter()
-        shard = shard or Shard()
         mine = list(shard.mine(len(self.requests)))
         conversations = [[Message("user", self.requests[place][1].prompt)] for place in mine]
-        with evaluating(network):
-            answers = self.write(
-                network,
-                renderer,
-                conversations,
-                [self.seed + place for place in mine],
-                (lambda done: on_progress(done, len(mine))) if on_progress else None,
-            )
-        local = [(place, self._sample(place, answer)) for place, answer in zip(mine, answers, strict=True)]
-        samples = [sample for _, sample in sorted(shard.gather(local), key=itemgetter(0))]
-        readers = "musician" + (" and abc2midi" if self.second else "; abc2midi is not installed")
-        silent = sum("repetition/signs" not in sample.values for sample in samples)
-        seconds = time.perf_counter() - started
-        return GenerationResult(self.name, samples, silent, readers, seconds, self.illustrate)
+        seeds = [self.seed + place for place in mine]
+        with ProgressLine(self.name, enabled=shard.rank == 0) as line:
+            answers = self.write(model, conversations, seeds, lambda done: line.update(done, len(mine)))
+        local = [self._sample(place, answer) for place, answer in zip(mine, answers, strict=True)]
+        samples = shard.gather_in_order(local, len(self.requests))
+        means = sample_means(samples)
+        counts = {
+            "requests": len(samples),
+            "without_tune": sum("repetition/signs" not in sample.values for sample in samples),
+            "seconds": time.perf_counter() - started,
+        }
+        return GenerationResult(
+            self.name,
+            {name: means[name] for name in HEADLINES if name in means},
+            more={name: found for name, found in means.items() if name not in HEADLINES},
+            counts=counts,
+            records={GENERATIONS: samples},
+            illustrate=self.illustrate,
+        )
 
     def _sample(self, place: int, answer: str) -> Sample:
         source, task = self.requests[place]

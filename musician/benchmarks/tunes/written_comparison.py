@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from musician.benchmarks.statistics.accuracy import Z95
-from musician.benchmarks.statistics.clustering import clustered_standard_error
+from scipy.stats import percentileofscore
+
+from musician.benchmarks.statistics.estimate import Estimate, clustered_standard_error
+from musician.benchmarks.tunes.generation import GENERATIONS
 from musician.runtime.errors import UserError
 
-FILE = Path("generation") / "generations.jsonl"
+FILE = Path("generation") / GENERATIONS
 
 Written = Mapping[str, Any]
 Key = tuple[str, int, str]
@@ -81,9 +83,10 @@ def _difference(name: str, pairs: Sequence[tuple[Written, Written]]) -> WrittenD
     ours, theirs = ([pair[side]["values"][name] for pair in both] for side in (0, 1))
     places = [one["place"] for one, _ in both]
     gaps = [second - first for first, second in zip(ours, theirs, strict=True)]
-    gap, spread = math.fsum(gaps) / len(gaps), Z95 * clustered_standard_error(gaps, places)
+    stderr = clustered_standard_error(gaps, places)
+    gap = Estimate.normal(math.fsum(gaps) / len(gaps), len(set(places)), stderr)
     mean_a, mean_b = (math.fsum(values) / len(values) for values in (ours, theirs))
-    return WrittenDifference(len(set(places)), mean_a, mean_b, gap - spread, gap + spread)
+    return WrittenDifference(gap.n, mean_a, mean_b, gap.low, gap.high)
 
 
 def percentiles(runs: Mapping[str, Sequence[Written]]) -> dict[str, dict[str, float]]:
@@ -109,9 +112,5 @@ def _ranks(name: str, runs: Mapping[str, Sequence[Written]]) -> dict[str, float]
         for run, written in runs.items()
     }
     every = [value for values in found.values() for value in values]
-    return {run: _mean_rank(values, every) for run, values in found.items() if values}
-
-
-def _mean_rank(values: Sequence[float], every: Sequence[float]) -> float:
-    beaten = [sum(other > value for other in every) + sum(other == value for other in every) / 2 for value in values]
-    return 100 * math.fsum(beaten) / len(values) / len(every)
+    ranks = {run: percentileofscore(every, values, kind="mean") for run, values in found.items() if values}
+    return {run: 100 - float(each.mean()) for run, each in ranks.items()}

@@ -55,9 +55,10 @@ class Quality:
         if not 0 < self.share <= 1:
             raise UserError(f"data.quality.share={self.share} must be above 0, at most 1")
         for benchmark in self.benchmarks():
-            if not hasattr(benchmark, "questions"):
-                name = getattr(benchmark, "name", type(benchmark).__name__)
-                raise UserError(f"data.quality.against: '{name}' asks no questions that could be recognised; remove it")
+            if not benchmark.questions():
+                raise UserError(
+                    f"data.quality.against: '{benchmark.name}' asks no questions that could be recognised; remove it"
+                )
 
     def benchmarks(self) -> list[Asked]:
         """The benchmarks of `against`."""

@@ -1,4 +1,4 @@
-"""When benchmarks run during training; what they measure is their own business."""
+"""When benchmarks run during training."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from musician.benchmarks.run import Outcome, run_benchmark
+from musician.benchmarks.benchmark import Benchmark, Result
 from musician.benchmarks.shard import RankFailed, Shard
 from musician.data.rendering.render import Renderer
+from musician.lm.language_model import LanguageModel
+from musician.model.network import evaluating
 from musician.runtime.errors import UserError, nearest
 from musician.runtime.progress import show_line
 from musician.training.runs.results import EvaluationResults
@@ -25,7 +27,7 @@ class Evaluations(Callback):
     """Runs benchmarks before training, at epoch ends, every so many steps and at the end; logs `eval/<benchmark>/...`.
 
     The network in training is used as it is, LoRA attached, in evaluation mode; no second copy is made. A benchmark
-    draws no random number, so training goes on as if it had not run. One that fails is said, marked by
+    draws no random number, so training goes on as if it had not run. One that fails is reported, marked by
     `eval/<benchmark>/failed`, and left out: training goes on.
 
     Args:
@@ -45,7 +47,7 @@ class Evaluations(Callback):
 
     def __init__(
         self,
-        benchmarks: Mapping[str, Any],
+        benchmarks: Mapping[str, Benchmark],
         renderer: Renderer,
         directory: str | Path,
         every_n_epochs: int = 1,
@@ -120,26 +122,30 @@ class Evaluations(Callback):
         """
         shard = Shard(trainer.global_rank, trainer.world_size, exchange_objects)
         results = EvaluationResults(self.directory, trainer.global_step, self.history)
+        model = LanguageModel(module.network, self.renderer, str(trainer.precision))
         for name in names or self.benchmarks:
             if self.seconds.get(name, 0.0) > budget:
                 results.skipped.append(name)
                 continue
-            outcome = self._attempt(name, module.network, shard, results)
-            if outcome is not None:
+            with evaluating(module.network):
+                result = self._attempt(name, model, shard, results)
+            if result is not None:
                 budget -= self.seconds[name]
-                results.add(self.benchmarks[name], outcome)
-                trainer.callback_metrics.update({k: torch.tensor(v) for k, v in outcome.metrics().items()})
+                results.add(result)
+                trainer.callback_metrics.update({k: torch.tensor(v) for k, v in result.metrics().items()})
         if shard.rank == 0:
             results.publish(trainer.loggers, module.device)
         self.history[trainer.global_step] = results.found
 
-    def _attempt(self, name: str, network: Any, shard: Shard, results: EvaluationResults) -> Outcome | None:
-        """Run one benchmark; None where it failed on any rank."""
+    def _attempt(self, name: str, model: LanguageModel, shard: Shard, results: EvaluationResults) -> Result | None:
+        """Run one benchmark and keep its records; None where it failed on any rank."""
         started = time.perf_counter()
         try:
-            outcome = run_benchmark(self.benchmarks[name], network, self.renderer, results.folder, shard=shard)
+            result = self.benchmarks[name].run(model, shard)
+            if shard.rank == 0:
+                result.write(results.folder / result.benchmark)
             self.seconds[name] = shard.most(time.perf_counter() - started)
-            return outcome
+            return result
         except RankFailed as error:
             results.fail(name, str(error))
         except Exception as error:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from musician.benchmarks.statistics.accuracy import Z95, ratio_stderr, sign_flip
+from musician.benchmarks.statistics.estimate import Z95, ratio_stderr
+from musician.benchmarks.statistics.paired import sign_flip
 from musician.runtime.atomic import write_text
 from musician.runtime.errors import UserError
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning.loggers import Logger
 
-from musician.benchmarks.records import read_records
-from musician.benchmarks.run import Illustrated, Outcome, Recorded
-from musician.benchmarks.statistics.changes import Change, changes, describe
-from musician.benchmarks.statistics.scoreboard import Score, draw, scores, show
+from musician.benchmarks.benchmark import Result
+from musician.benchmarks.statistics.scoreboard import draw, show
 from musician.runtime.atomic import write_text
 from musician.runtime.progress import show_line
 from musician.training.callbacks.metrics import peak_memory_gib
@@ -25,7 +22,7 @@ MOST_ROWS = 1000
 
 
 class EvaluationResults:
-    """Collects the outcomes of one evaluation, then writes, prints and logs them.
+    """Collects the results of one evaluation, then writes, prints and logs them.
 
     Args:
         directory: folder of all evaluations.
@@ -48,21 +45,15 @@ class EvaluationResults:
         self.skipped: list[str] = []
         self.failed: list[str] = []
         self._history = {step: dict(found) for step, found in sorted(history.items()) if step < self.step}
-        self._scores: list[Score] = []
-        self._asked: list[Any] = []
-        self._kept: list[Recorded] = []
+        self._results: list[Result] = []
 
-    def add(self, benchmark: Any, outcome: Outcome) -> None:
-        """Take in what a benchmark found."""
-        self.found |= outcome.metrics() | outcome.details()
-        self._scores += scores(benchmark, outcome)
-        if hasattr(benchmark, "questions"):
-            self._asked.append(benchmark)
-        if isinstance(outcome, Recorded):
-            self._kept.append(outcome)
+    def add(self, result: Result) -> None:
+        """Add what a benchmark found."""
+        self.found |= result.metrics() | result.details()
+        self._results.append(result)
 
     def fail(self, name: str, reason: str) -> None:
-        """Take in that a benchmark failed."""
+        """Add that a benchmark failed."""
         self.found[f"eval/{name}/failed"] = 1.0
         self.failed.append(f"{name} failed ({reason})")
 
@@ -75,21 +66,20 @@ class EvaluationResults:
         for logger in loggers:
             logger.log_metrics(self.found, step=self.step)
         last, first = self._earlier(newest=True), self._earlier(newest=False)
-        if self._scores:
-            show(f"evaluation at step {self.step}", self._scores, last or None)
+        scores = [score for result in self._results for score in result.scores()]
+        if scores:
+            show(f"evaluation at step {self.step}", scores, last or None)
         if self.skipped:
             show_line(f"skipped, beyond the time budget: {', '.join(self.skipped)}", keep=True)
-        for benchmark in self._asked:
-            self._tell_changes(benchmark, loggers)
-        for outcome in self._kept:
-            log_table(loggers, f"eval/{outcome.benchmark}/items", *outcome.table())
-            if isinstance(outcome, Illustrated):
-                tunes = outcome.illustrated(self.folder / outcome.benchmark)
-                log_table(loggers, f"eval/{outcome.benchmark}/tunes", *tunes)
-            for picture in sorted((self.folder / outcome.benchmark).glob("*.png")):
-                log_picture(loggers, f"eval/{outcome.benchmark}/{picture.stem}", picture, self.step)
+        for result in self._results:
+            self._report_changes(result, loggers)
+            folder = self.folder / result.benchmark
+            for name, table in result.tables(folder).items():
+                log_table(loggers, f"eval/{result.benchmark}/{name}", *table)
+            for picture in sorted(folder.glob("*.png")):
+                log_picture(loggers, f"eval/{result.benchmark}/{picture.stem}", picture, self.step)
         picture = self.folder / "accuracy.png"
-        draw(picture, self._scores, first, f"step {self.step}")
+        draw(picture, scores, first, f"step {self.step}")
         if picture.exists():
             log_picture(loggers, "eval/accuracy", picture, self.step)
 
@@ -101,15 +91,13 @@ class EvaluationResults:
             values |= {name.removeprefix("eval/"): value for name, value in found.items()}
         return values
 
-    def _tell_changes(self, benchmark: Any, loggers: Sequence[Logger]) -> None:
-        """Compare with the records of the last evaluation that asked the same benchmark."""
-        place = Path(benchmark.name) / "predictions.jsonl"
-        earlier = [step for step in self._history if (self.directory / f"step-{step:06d}" / place).is_file()]
-        if not earlier:
-            return
-        before = read_records(self.directory / f"step-{earlier[-1]:06d}" / place)
-        found = changes(before, read_records(self.folder / place), benchmark.questions())
-        cut = f"; the first {MOST_ROWS} are in the table" if len(found) > MOST_ROWS else ""
-        show_line(f"{benchmark.name}: since step {earlier[-1]} {describe(found)}{cut}", keep=True)
-        columns = [field.name for field in fields(Change)]
-        log_table(loggers, f"eval/{benchmark.name}/changed", columns, [astuple(c) for c in found[:MOST_ROWS]])
+    def _report_changes(self, result: Result, loggers: Sequence[Logger]) -> None:
+        """Compare with the last evaluation that ran the same benchmark."""
+        for step in reversed(self._history):
+            changed = result.changes(self.directory / f"step-{step:06d}" / result.benchmark)
+            if changed is not None:
+                line, (columns, rows) = changed
+                cut = f"; the first {MOST_ROWS} are in the table" if len(rows) > MOST_ROWS else ""
+                show_line(f"{result.benchmark}: since step {step} {line}{cut}", keep=True)
+                log_table(loggers, f"eval/{result.benchmark}/changed", columns, rows[:MOST_ROWS])
+                return

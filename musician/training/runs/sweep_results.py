@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from musician.benchmarks.evaluation import subset_accuracies
-from musician.benchmarks.records import Record
-from musician.benchmarks.statistics.accuracy import holm
-from musician.benchmarks.statistics.comparison import SIGNIFICANT, compare, read_run, subsets_of
+from musician.benchmarks.multiple_choice.records import Record, prediction_files, read_run
+from musician.benchmarks.multiple_choice.result import subset_accuracies
+from musician.benchmarks.statistics.comparison import compare, subsets_of
+from musician.benchmarks.statistics.paired import SIGNIFICANT, holm
 from musician.benchmarks.statistics.scoreboard import Score
 from musician.training.callbacks.validation import ValidationRows, loss_difference, read_validation
 from musician.training.runs.summary import RunSummary, read_summary
@@ -92,8 +92,7 @@ def read_jobs(overrides: Mapping[Path, Sequence[str]]) -> tuple[list[Job], list[
         if summary is None:
             unfinished.append(directory.name)
             continue
-        asked = any(directory.glob("eval/step-*/*/predictions.jsonl"))
-        records = read_run(directory) if asked else {}
+        records = read_run(directory) if prediction_files(directory) else {}
         scores = {name: headline(name, found) for name, found in records.items()} | measures(directory, records)
         validation = read_validation(directory)
         loss = {} if validation is None else {LOSS: loss_score(summary, validation)}
