@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musician.data.sources.corpus import COLLECTIONS, iter_tunes
+from musician.music.abc.elements import Tune
 from musician.music.abc.extract import count_notes
 from musician.music.abc.key import parse_key
 from musician.music.abc.meter import Meter, default_unit, parse_meter
-from musician.music.abc.reader import Tune, parse_tune, split_tunes
+from musician.music.abc.reader import parse_tune, split_tunes
 
 HOSTILE = {
     "huge duration": "C999999999/99999999999",

@@ -1,39 +1,12 @@
 import random
-from itertools import combinations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from musician.music.abc.reader import parse_tune
-from musician.music.analysis.control import MEASURES, measure_control
-from musician.music.analysis.likeness import edit_distance, longest_common_subsequence
 from musician.music.edit.transpose import transpose
+from musician.music.tasks.control import MEASURES, measure_control
 from musician.music.tasks.rules import make_tasks
 from musician.music.tasks.task import Task
-
-words = st.text("abc", max_size=7)
-
-
-@given(words, words)
-def test_common_subsequence_is_the_longest_of_all_subsequences(one, other):
-    found = {"".join(picked) for size in range(len(one) + 1) for picked in combinations(one, size)}
-    common = [part for part in found if is_subsequence(part, other)]
-    assert longest_common_subsequence(one, other) == max(map(len, common))
-
-
-def is_subsequence(part, whole):
-    letters = iter(whole)
-    return all(letter in letters for letter in part)
-
-
-@given(words, words, words)
-def test_edit_distance_is_a_metric_bounded_by_the_subsequence(one, other, third):
-    distance = edit_distance(one, other)
-    assert distance == edit_distance(other, one)
-    assert (distance == 0) == (one == other)
-    assert distance <= edit_distance(one, third) + edit_distance(third, other)
-    assert max(len(one), len(other)) - longest_common_subsequence(one, other) <= distance
 
 
 def test_what_people_wrote_does_what_the_task_asks(corpus_sample):

@@ -1,11 +1,12 @@
+import random
 import re
 from collections import Counter
 from fractions import Fraction
 
 import pytest
 
-from musician.music.tasks.questions import TOPICS, TuneQuestion, make_questions
-from musician.runtime.errors import UserError
+from musician.music.abc.reader import parse_tune
+from musician.music.tasks.questions import TOPICS, TuneQuestion, pose
 
 SHARPS = {
     "C": 0,
@@ -37,7 +38,8 @@ NAMES = {"second": 1, "third": 2, "fourth": 3, "fifth": 4, "sixth": 5, "seventh"
 
 @pytest.fixture(scope="module")
 def questions(corpus_sample: list[str]) -> list[TuneQuestion]:
-    return make_questions(corpus_sample, 40, seed=3)
+    rng, tunes = random.Random(3), [parse_tune(text) for text in corpus_sample]
+    return [question for topic in TOPICS for tune in tunes if (question := pose(topic, tune, rng))]
 
 
 def shown(question: TuneQuestion, name: str) -> str:
@@ -121,9 +123,9 @@ def test_one_option_alone_is_right(questions: list[TuneQuestion]) -> None:
         ], question
 
 
-def test_options_differ_and_stems_do_too(questions: list[TuneQuestion]) -> None:
+def test_options_differ_and_every_topic_is_asked(questions: list[TuneQuestion]) -> None:
     assert all(len(set(question.options)) == 4 for question in questions)
-    assert len({question.stem for question in questions}) == len(questions) == 40 * len(TOPICS)
+    assert min(Counter(question.topic for question in questions)[topic] for topic in TOPICS) > 40
     assert all(question.stem.count("|") <= 5 for question in questions)
 
 
@@ -131,28 +133,6 @@ def test_the_meter_is_not_given_away(questions: list[TuneQuestion]) -> None:
     assert not any("M:" in question.stem for question in questions if question.topic == "meter")
 
 
-def test_letters_are_balanced_in_no_pattern(questions: list[TuneQuestion]) -> None:
-    assert set(Counter(question.answer for question in questions).values()) == {len(questions) // 4}
-    assert [question.answer for question in questions[:8]] != [0, 1, 2, 3] * 2
-
-
-@pytest.mark.parametrize("per_topic", [1, 3, 5])
-def test_letters_are_balanced_up_to_rounding(corpus_sample: list[str], per_topic: int) -> None:
-    counts = Counter(question.answer for question in make_questions(corpus_sample[:80], per_topic, seed=0))
-    assert max(counts.values()) - min(counts[place] for place in range(4)) <= 1
-
-
-def test_no_answer_is_right_too_often(questions: list[TuneQuestion]) -> None:
-    for topic in TOPICS:
-        right = Counter(question.options[question.answer] for question in questions if question.topic == topic)
-        assert max(right.values()) <= 10, (topic, right)
-
-
-def test_a_seed_decides(corpus_sample: list[str]) -> None:
-    texts = corpus_sample[:100]
-    assert make_questions(texts, 5, seed=1) == make_questions(texts, 5, seed=1) != make_questions(texts, 5, seed=2)
-
-
-def test_too_few_tunes_are_refused(reel: str) -> None:
-    with pytest.raises(UserError, match="1 tunes yield"):
-        make_questions([reel], 50, seed=0)
+def test_the_right_option_stands_anywhere(questions: list[TuneQuestion]) -> None:
+    counts = Counter(question.answer for question in questions)
+    assert all(0.2 < counts[place] / len(questions) < 0.3 for place in range(4)), counts

@@ -5,8 +5,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from musician.data.sources.corpus import COLLECTIONS, iter_tunes
+from musician.music.abc.elements import Tune
 from musician.music.abc.meter import Meter
-from musician.music.abc.reader import Tune, parse_tune
+from musician.music.abc.reader import parse_tune
 from musician.music.edit.rewrite import STRIPPED, canonical, same_music, set_meter, set_unit, strip
 from musician.music.edit.transpose import transpose, transpose_by
 from musician.runtime.errors import UserError

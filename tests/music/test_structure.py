@@ -4,7 +4,8 @@ from fractions import Fraction
 
 import pytest
 
-from musician.music.abc.reader import Tune, parse_tune
+from musician.music.abc.elements import Tune
+from musician.music.abc.reader import parse_tune
 from musician.music.abc.repeats import MOST_BARS, playing_order
 from musician.music.analysis.check import check_bars, check_header
 from musician.music.analysis.form import form_letters, form_term, motif, section_bars, similarity

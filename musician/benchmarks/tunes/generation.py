@@ -22,10 +22,10 @@ from musician.benchmarks.statistics.estimate import Estimate, mean
 from musician.benchmarks.statistics.scoreboard import intervals
 from musician.data.rendering.conversation import Message
 from musician.lm.language_model import LanguageModel
-from musician.music.analysis.control import MEASURES, measure_control
 from musician.music.analysis.measures import first_tune, measure_format, measure_tune
 from musician.music.analysis.originality import MelodyIndex
 from musician.music.sound.abc2midi import Abc2midi
+from musician.music.tasks.control import MEASURES, measure_control
 from musician.music.tasks.rules import RULES, make_tasks
 from musician.music.tasks.task import Task
 from musician.runtime.errors import UserError, nearest

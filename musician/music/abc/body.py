@@ -6,12 +6,10 @@ from fractions import Fraction
 
 from musician.music.abc.elements import Bar, Element
 from musician.music.abc.key import Key, parse_key
-from musician.music.abc.lexer import BODY_FIELD, IN_CHORD, NOTE_PARTS, TOKEN, code_end, multiple
+from musician.music.abc.lexer import BODY_FIELD, IN_CHORD, TOKEN, code_end, multiple
 from musician.music.abc.meter import Meter, parse_meter, parse_unit
 from musician.music.abc.tempo import parse_tempo
-from musician.music.abc.voice import SEMITONES, Head, Voice, octave_shift
-
-__all__ = ["BODY_FIELD", "NOTE_PARTS", "SEMITONES", "Bar", "BodyReader"]
+from musician.music.abc.voice import Head, Voice, octave_shift
 
 _PROPAGATE = re.compile(r"\s*propagate-accidentals\s+(not|octave|pitch)\b")
 _GRACES = re.compile(r"\{[^{}|]{0,200}\}")

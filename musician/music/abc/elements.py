@@ -1,10 +1,12 @@
-"""What a tune is made of: notes, bars, and the spans of everything else that is written."""
+"""A tune and what it is made of: notes, bars, and the spans of everything else that is written."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
 
 from musician.music.abc.key import Key
+from musician.music.abc.lexer import lines
 from musician.music.abc.meter import Meter
 
 ZERO = Fraction(0)
@@ -33,7 +35,7 @@ class Note:
     it sounds with the note before and takes no time of its own (a chord's further notes, a voice overlay).
 
     Two notes are equal when these are. The rest says where it stands: `onset` is the time from the start of its bar;
-    `place` the staff place in letters above middle C and `alter` the semitones (see `musician.music.theory.pitch`);
+    `place` the staff place in letters above middle C and `alter` the semitones (see `musician.music.abc.pitch`);
     `start`, `pitch_end` and `end` span the text of accidental, letter and octave, and of the length after them.
     """
 
@@ -77,3 +79,46 @@ class Bar:
     end: int = 0
     jumps: tuple[str, ...] = ()
     tempos: tuple[tuple[Fraction, Fraction], ...] = ()
+
+
+@dataclass(frozen=True)
+class Tune:
+    """One tune.
+
+    `text` is the tune as written, from its first field to the end of its music; all positions count from its start.
+    `fields` are the header's lines as (letter, value) in order, comments stripped; `elements` everything written but
+    notes and what has no bearing on them, header fields included; `bars` those of all voices in the order they end;
+    `meter` (None: free), `unit` (in whole notes) and `key` those in force where the body begins, at `body_start`.
+    """
+
+    text: str
+    fields: tuple[tuple[str, str], ...]
+    elements: tuple[Element, ...]
+    bars: tuple[Bar, ...]
+    meter: Meter | None
+    unit: Fraction
+    key: Key
+    body_start: int
+
+    def field(self, name: str, default: str = "") -> str:
+        """Return the value of the first header field of that letter."""
+        return next((value for letter, value in self.fields if letter == name), default)
+
+    @property
+    def body(self) -> str:
+        """The text below the header, without empty lines; lines end with `\\n`."""
+        spans = lines(self.text, self.body_start, len(self.text))
+        return "\n".join(line for start, end in spans if (line := self.text[start:end]).strip())
+
+    @property
+    def notes(self) -> Iterator[Note]:
+        """All notes and rests but grace notes, bar by bar."""
+        return (note for bar in self.bars for note in bar.notes)
+
+    @property
+    def voices(self) -> dict[str, list[Bar]]:
+        """The bars of each voice that has any, voices in the order of their first bars."""
+        found: dict[str, list[Bar]] = {}
+        for bar in self.bars:
+            found.setdefault(bar.voice, []).append(bar)
+        return found

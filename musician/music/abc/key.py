@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-SHARP_ORDER = "FCGDAEB"
+from musician.music.abc.pitch import ALTERATIONS, SHARP_ORDER, named_pitch
+
 MODES = {"ion": 0, "maj": 0, "mix": -1, "dor": -2, "aeo": -3, "min": -3, "phr": -4, "loc": -5, "lyd": 1}
 MODE_NAMES = {
     "ion": "major",
@@ -20,7 +21,6 @@ MODE_NAMES = {
 KEY_TONIC = re.compile(r"\s*(?P<tonic>[A-G][#b]?)\s*(?P<mode>[A-Za-z]*)", re.ASCII)
 """How the value of a `K:` field begins when it names a key."""
 _ACCIDENTAL = re.compile(r"(\^\^?|__?|=)([A-Ga-g])")
-_ALTERATIONS = {"^": 1, "^^": 2, "_": -1, "__": -2, "=": 0}
 _LONGEST = 200
 
 
@@ -54,11 +54,6 @@ class Key:
         return bool(self.tonic) and self.alterations == signature(self.sharps)
 
 
-def alteration(accidental: str) -> int:
-    """Return the semitones of one of ABC's accidentals: `^` 1, `^^` 2, `_` -1, `__` -2, `=` 0."""
-    return _ALTERATIONS[accidental]
-
-
 def signature(sharps: int) -> dict[str, int]:
     """Return the altered letters, with their semitones, of the signature with so many sharps (negative: flats)."""
     each = {letter: (sharps - place + 6) // 7 for place, letter in enumerate(SHARP_ORDER)}
@@ -67,7 +62,7 @@ def signature(sharps: int) -> dict[str, int]:
 
 def named_key(tonic: str, mode: str = "maj") -> Key:
     """Return the key on `tonic` in one of `MODES`."""
-    sharps = SHARP_ORDER.index(tonic[0]) - 1 + 7 * (tonic.count("#") - tonic.count("b")) + MODES[mode]
+    sharps = named_pitch(tonic).fifths + MODES[mode]
     return Key(tonic, MODE_NAMES[mode], sharps, signature(sharps))
 
 
@@ -80,7 +75,7 @@ def parse_key(value: str, current: Key | None = None) -> Key:
     value = value.partition("%")[0].strip()[:_LONGEST]
     key = _base(value)
     explicit = {
-        found[2].upper(): alteration(found[1]) for word in value.split() if (found := _ACCIDENTAL.fullmatch(word))
+        found[2].upper(): ALTERATIONS[found[1]] for word in value.split() if (found := _ACCIDENTAL.fullmatch(word))
     }
     if key is None and not explicit:
         return current or Key()

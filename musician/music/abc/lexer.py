@@ -10,6 +10,7 @@ from fractions import Fraction
 from functools import cache
 
 from musician.music.abc.meter import FINEST, number
+from musician.runtime.errors import UserError
 
 BODY_FIELD = re.compile(r"([H-Wh-wYy+]|[A-GXZ](?=:[^|:\]]*[A-Za-z0-9])):(?!\s*[|:])(.*)", re.ASCII | re.DOTALL)
 """A field line among the music. Capitals that are notes and rests need words after them, so `A:|B` is music."""
@@ -62,6 +63,18 @@ def multiple(length: str) -> Fraction:
     Numbers are bounded by `musician.music.abc.meter`'s limits. Answers are remembered for all but freakish spellings.
     """
     return (_multiple if len(length) < 6 else _multiple.__wrapped__)(length)
+
+
+def write_length(length: Fraction) -> str:
+    """Return a multiple of the unit length as ABC writes it: nothing, `2`, `3/2`, `/2`.
+
+    Raises:
+        UserError: it is finer than the reader reads.
+    """
+    if length.denominator > FINEST:
+        raise UserError(f"a note of {length} units is finer than 1/{FINEST}: choose a shorter unit length")
+    above = "" if length.numerator == 1 else str(length.numerator)
+    return above + (f"/{length.denominator}" if length.denominator > 1 else "")
 
 
 def lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

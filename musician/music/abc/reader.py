@@ -5,65 +5,17 @@ keeps as `unread` elements; numbers are bounded (see `musician.music.abc.meter`)
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
 
 from musician.music.abc.body import BodyReader
-from musician.music.abc.elements import Bar, Element, Note
-from musician.music.abc.key import Key, parse_key
+from musician.music.abc.elements import Element, Tune
+from musician.music.abc.key import parse_key
 from musician.music.abc.lexer import BODY_FIELD, code_end, lines
-from musician.music.abc.meter import Meter, default_unit, parse_meter, parse_unit
-
-__all__ = ["Bar", "Element", "Note", "Tune", "parse_tune", "split_tunes"]
+from musician.music.abc.meter import default_unit, parse_meter, parse_unit
 
 _START = re.compile(r"(?:\A|(?<=[\n\r]))X:")
 _HEADER_FIELD = re.compile(r"([A-Za-z+]):(?![|:])", re.ASCII)
 Span = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Tune:
-    """One tune.
-
-    `text` is the tune as written, from its first field to the end of its music; all positions count from its start.
-    `fields` are the header's lines as (letter, value) in order, comments stripped; `elements` everything written but
-    notes and what has no bearing on them, header fields included; `bars` those of all voices in the order they end;
-    `meter` (None: free), `unit` (in whole notes) and `key` those in force where the body begins, at `body_start`.
-    """
-
-    text: str
-    fields: tuple[tuple[str, str], ...]
-    elements: tuple[Element, ...]
-    bars: tuple[Bar, ...]
-    meter: Meter | None
-    unit: Fraction
-    key: Key
-    body_start: int
-
-    def field(self, name: str, default: str = "") -> str:
-        """Return the value of the first header field of that letter."""
-        return next((value for letter, value in self.fields if letter == name), default)
-
-    @property
-    def body(self) -> str:
-        """The text below the header, without empty lines; lines end with `\\n`."""
-        spans = lines(self.text, self.body_start, len(self.text))
-        return "\n".join(line for start, end in spans if (line := self.text[start:end]).strip())
-
-    @property
-    def notes(self) -> Iterator[Note]:
-        """All notes and rests but grace notes, bar by bar."""
-        return (note for bar in self.bars for note in bar.notes)
-
-    @property
-    def voices(self) -> dict[str, list[Bar]]:
-        """The bars of each voice that has any, voices in the order of their first bars."""
-        found: dict[str, list[Bar]] = {}
-        for bar in self.bars:
-            found.setdefault(bar.voice, []).append(bar)
-        return found
 
 
 def split_tunes(text: str) -> list[str]:
@@ -72,8 +24,12 @@ def split_tunes(text: str) -> list[str]:
     Line ends become `\\n`. Text before, between and after tunes is left out, as the standard has it.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    starts = [found.start() for found in _START.finditer(text)]
-    return [_only_tune(text[start:end]) for start, end in pairwise([*starts, len(text)])]
+    return [_only_tune(text[start:end]) for start, end in tune_spans(text)]
+
+
+def tune_spans(text: str) -> list[tuple[int, int]]:
+    """Return where each tune begins, with an `X:` at the start of a line, and where the next does or the text ends."""
+    return list(pairwise([*(found.start() for found in _START.finditer(text)), len(text)]))
 
 
 def parse_tune(text: str) -> Tune:
@@ -83,8 +39,8 @@ def parse_tune(text: str) -> Tune:
     """
     found = _START.search(text)
     if found:
-        rest = _START.search(text, found.end())
-        text = text[found.start() : rest.start() if rest else len(text)]
+        following = _START.search(text, found.end())
+        text = text[found.start() : following.start() if following else len(text)]
     header, body = _divide(text)
     end = body[-1][1] if body else header[-1][1] if header else 0
     return _tune(text[:end], header, body)

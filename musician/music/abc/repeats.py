@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from musician.music.abc.reader import Bar, Tune
+from musician.music.abc.elements import Bar, Tune
 
 MOST_BARS = 20_000
 """A voice's playing order is cut after so many bars, and says so."""

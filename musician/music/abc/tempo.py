@@ -1,19 +1,13 @@
 """How fast a tune goes: what its `Q:` fields say."""
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
 
-from musician.music.abc.elements import ZERO, Bar
+from musician.music.abc.elements import ZERO, Bar, Tune
 from musician.music.abc.meter import Meter, number
-
-if TYPE_CHECKING:
-    from musician.music.abc.reader import Tune
 
 QUARTERS_A_MINUTE = 120
 """Where nothing is said."""

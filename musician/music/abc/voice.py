@@ -8,11 +8,10 @@ from itertools import accumulate, chain
 from typing import NamedTuple
 
 from musician.music.abc.elements import ZERO, Bar, Note
-from musician.music.abc.key import Key, alteration
+from musician.music.abc.key import Key
 from musician.music.abc.meter import Meter, number
-from musician.music.analysis.interval import staff_place
+from musician.music.abc.pitch import ALTERATIONS, Pitch, staff_place
 
-SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _TIME_OF = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}
 _LONGEST_OPENING = 8
 _ONE = Fraction(1)
@@ -86,7 +85,7 @@ class Voice:
         place = staff_place(letter, marks[:20])
         scope: object = place if self.propagate == "octave" else name
         if accidental:
-            alter = alteration(accidental)
+            alter = ALTERATIONS[accidental]
             if self.propagate != "not":
                 self._accidentals[scope] = alter
         elif place in self.ties:
@@ -96,7 +95,7 @@ class Voice:
             alter = self._accidentals[scope]
         else:
             alter = self.key.alterations.get(name, 0)
-        return max(0, min(127, 60 + 12 * (place // 7) + SEMITONES[name] + alter)), place, alter
+        return max(0, min(127, Pitch(place, alter).midi)), place, alter
 
     def timed(self, time: Fraction) -> Fraction:
         """Return the length in whole notes of a multiple of the unit, a running tuplet and broken rhythm applied."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from musician.music.abc.elements import Bar, Tune
 from musician.music.abc.meter import parse_meter, parse_unit
-from musician.music.abc.reader import Bar, Tune
 from musician.music.abc.repeats import playing_order
 
 _SHOWN_SIGNS = 40

@@ -8,8 +8,9 @@ the longer length, rounded; here over notes (pitch and length), so that spelling
 from collections import Counter
 from collections.abc import Sequence
 
-from musician.music.abc.reader import Bar, Note, Tune
-from musician.music.analysis.likeness import edit_distance
+from rapidfuzz.distance import Levenshtein
+
+from musician.music.abc.elements import Bar, Note, Tune
 
 SAME, VARIED = 8, 6
 """EDS from which a section takes the letter of an earlier one, and from which it is that section's variation."""
@@ -54,7 +55,7 @@ def similarity(one: Sequence[str], other: Sequence[str]) -> int:
     """Return the edit distance similarity of two sections, 0 to 10; of very long ones, of their first 600 tokens."""
     one, other = one[:_LONGEST_COMPARED], other[:_LONGEST_COMPARED]
     longest = max(len(one), len(other))
-    return round(10 * (1 - edit_distance(one, other) / longest)) if longest else 10
+    return round(10 * (1 - Levenshtein.distance(one, other) / longest)) if longest else 10
 
 
 def form_term(letters: str) -> str:

@@ -9,8 +9,10 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 
+from musician.music.abc.elements import Bar, Tune
 from musician.music.abc.extract import extract_tunes
-from musician.music.abc.reader import Bar, Tune, parse_tune
+from musician.music.abc.pitch import Pitch
+from musician.music.abc.reader import parse_tune
 from musician.music.analysis.check import check_bars, check_header, counted_bars
 from musician.music.analysis.form import section_bars
 from musician.music.sound.abc2midi import Abc2midi
@@ -18,7 +20,6 @@ from musician.music.sound.abc2midi import Abc2midi
 _OFFICIAL = re.compile(r"X:\d+\n(?:[^\n]*\n)+")
 _REPEAT_SIGN = re.compile(r"\|:|:\||::")
 _PHRASES = (2, 4, 8)
-_LETTERS = "CDEFGAB"
 
 
 def first_tune(text: str) -> Tune | None:
@@ -77,5 +78,5 @@ def _music(bar: Bar) -> tuple[object, ...]:
 
 def _outside(bars: Sequence[Bar]) -> dict[str, float]:
     notes = [(note, bar.key) for bar in bars for note in bar.notes if note.midi is not None]
-    strange = sum(note.alter != key.alterations.get(_LETTERS[note.place % 7], 0) for note, key in notes)
+    strange = sum(note.alter != key.alterations.get(Pitch(note.place).letter, 0) for note, key in notes)
     return {"key/outside": strange / len(notes)} if notes else {}

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from musician.music.abc.reader import Tune, parse_tune
+from musician.music.abc.elements import Tune
+from musician.music.abc.reader import parse_tune
 from musician.music.analysis.family import MelodyNote, melody, melody_notes, step_codes, steps_between
 from musician.music.analysis.melody_index import Codes, Places, RunIndex
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from musician.music.abc.reader import Bar, Tune
+from musician.music.abc.elements import Bar, Tune
 
 _OTHER_ORDER = re.compile(r"^[PV]:|\[[PV]:|D\.? ?[CS]\b|\bfine\b|[Ss]egno|[Cc]oda", re.MULTILINE | re.IGNORECASE)
 _SECTION_END = re.compile(r":|\|\||\]")

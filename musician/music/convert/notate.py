@@ -8,12 +8,12 @@ from fractions import Fraction
 from itertools import groupby
 from typing import NamedTuple
 
-from musician.music.abc.key import SHARP_ORDER, Key
+from musician.music.abc.key import Key
+from musician.music.abc.lexer import write_length
+from musician.music.abc.pitch import ACCIDENTALS, LETTERS, SHARP_ORDER, Pitch
 from musician.music.convert.beats import ScoreNote
 from musician.music.convert.induction import Bars
-from musician.music.edit.rewrite import write_length
 from musician.music.theory.notation import write_pitches
-from musician.music.theory.pitch import ACCIDENTALS, LETTERS, Pitch
 
 _UNITS = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 16))
 _TIME_OF = {3: 2, 5: 4, 7: 4, 9: 8}

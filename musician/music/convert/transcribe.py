@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from musician.music.abc.elements import Tune
 from musician.music.abc.key import Key, parse_key
-from musician.music.abc.reader import Tune, parse_tune
+from musician.music.abc.reader import parse_tune
 from musician.music.analysis.check import check_bars, check_header
 from musician.music.convert.beats import ScoreNote, quantise
 from musician.music.convert.induction import find_bars, find_key

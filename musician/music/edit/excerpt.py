@@ -4,7 +4,8 @@ import random
 import re
 from collections.abc import Sequence
 
-from musician.music.abc.reader import Bar, Tune, parse_tune
+from musician.music.abc.elements import Bar, Tune
+from musician.music.abc.reader import parse_tune
 
 _PLAIN = re.compile(r"[A-Ga-gz0-9/'^_=,()<> ]+")
 

@@ -6,30 +6,18 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 
-from musician.music.abc.elements import Bar, Element
-from musician.music.abc.lexer import BODY_FIELD, TOKEN, code_end, lines, multiple
-from musician.music.abc.meter import FINEST, Meter, parse_unit
-from musician.music.abc.reader import Tune, parse_tune
+from musician.music.abc.elements import Bar, Element, Tune
+from musician.music.abc.lexer import BODY_FIELD, TOKEN, code_end, lines, multiple, write_length
+from musician.music.abc.meter import Meter, parse_unit
+from musician.music.abc.pitch import ACCIDENTALS
+from musician.music.abc.reader import parse_tune
 from musician.music.edit.spans import Edit, apply
-from musician.music.theory.pitch import ACCIDENTALS
 from musician.runtime.errors import UserError
 
 STRIPPED = ("chords", "annotations", "decorations", "graces", "lyrics", "comments")
 _ORDER = "XTCOASHRPMLQV"
 _NAMES = {"decoration": "decorations", "grace": "graces"}
 _LYRICS = ("w:", "W:")
-
-
-def write_length(length: Fraction) -> str:
-    """Return a multiple of the unit length as ABC writes it: nothing, `2`, `3/2`, `/2`.
-
-    Raises:
-        UserError: it is finer than the reader reads.
-    """
-    if length.denominator > FINEST:
-        raise UserError(f"a note of {length} units is finer than 1/{FINEST}: choose a shorter unit length")
-    above = "" if length.numerator == 1 else str(length.numerator)
-    return above + (f"/{length.denominator}" if length.denominator > 1 else "")
 
 
 def set_unit(tune: Tune, unit: Fraction) -> str:

@@ -8,12 +8,11 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 
-from musician.music.abc.elements import Element
-from musician.music.abc.key import KEY_TONIC, alteration
-from musician.music.abc.reader import Note, Tune, parse_tune
-from musician.music.analysis.interval import Interval, staff_place
+from musician.music.abc.elements import Element, Note, Tune
+from musician.music.abc.key import KEY_TONIC
+from musician.music.abc.pitch import ACCIDENTALS, ALTERATIONS, Interval, Pitch, named_pitch, staff_place
+from musician.music.abc.reader import parse_tune
 from musician.music.edit.spans import Edit, apply
-from musician.music.theory.pitch import ACCIDENTALS, Pitch, named_pitch
 from musician.runtime.errors import UserError
 
 _CHORD_SYMBOL = re.compile(r"([A-G])([#b]{0,2})([^/\s]*)(?:/([A-G])([#b]{0,2}))?", re.ASCII)
@@ -120,7 +119,7 @@ def _note_edits(tune: Tune, interval: Interval) -> Iterator[Edit]:
     for note in _heads(tune):
         accidental = tune.text[note.start : note.pitch_end].rstrip("ABCDEFGabcdefg',")
         place = _staff_place(tune.text, note)
-        moved = Pitch(place, alteration(accidental) if accidental else note.alter).above(interval)
+        moved = Pitch(place, ALTERATIONS[accidental] if accidental else note.alter).above(interval)
         if accidental and abs(moved.alter) > 2:
             moved = respelled(moved)
         mark = ACCIDENTALS[moved.alter] if accidental else ""
@@ -155,7 +154,7 @@ def _key_edits(element: Element, interval: Interval) -> Iterator[Edit]:
         name = _name_above(found["tonic"], interval)
         yield Edit(start + found.start("tonic"), start + found.end("tonic"), name)
     for accidental in _EXPLICIT.finditer(value):
-        moved = named_pitch(accidental[2].upper()).altered(alteration(accidental[1])).above(interval)
+        moved = named_pitch(accidental[2].upper()).altered(ALTERATIONS[accidental[1]]).above(interval)
         letter = moved.letter if accidental[2].isupper() else moved.letter.lower()
         start = element.start + 2 + accidental.start()
         yield Edit(start, start + len(accidental[0]), ACCIDENTALS[max(-2, min(2, moved.alter))] + letter)

@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from musician.music.abc.reader import Bar, Tune, parse_tune
+from musician.music.abc.elements import Bar, Tune
+from musician.music.abc.reader import parse_tune
 from musician.music.abc.repeats import playing_order
 from musician.music.abc.tempo import Clock, clock
 from musician.music.edit.transpose import transpose_by

@@ -6,10 +6,9 @@ from itertools import groupby
 from music21 import bar as bars21
 from music21 import chord, clef, duration, key, metadata, meter, note, pitch, spanner, stream, tie
 
-from musician.music.abc.elements import Bar
-from musician.music.abc.reader import Note, Tune
+from musician.music.abc.elements import Bar, Note, Tune
+from musician.music.abc.pitch import Pitch
 from musician.music.abc.repeats import endings
-from musician.music.theory.pitch import Pitch
 
 
 def score(tune: Tune) -> stream.Score:

@@ -8,8 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from musician.music.abc.elements import ZERO, Bar
-from musician.music.abc.reader import Tune
+from musician.music.abc.elements import ZERO, Bar, Tune
 from musician.music.abc.repeats import playing_order
 from musician.music.abc.tempo import Clock, clock
 from musician.runtime.errors import UserError

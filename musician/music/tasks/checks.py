@@ -1,28 +1,34 @@
-"""Is the answer of a task what its prompt asks for? Read from the two texts alone, not from how they were made."""
+"""Is the answer of a task what its prompt asks for? Read from the two texts alone, not from how they were made.
+
+docs/tasks.md names, kind by kind, what another computation than the one that made the answer proves, and what is only
+read again.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
+from musician.music.abc.elements import Bar, Note, Tune
 from musician.music.abc.key import Key
-from musician.music.abc.reader import Bar, Note, Tune, parse_tune
+from musician.music.abc.pitch import named_pitch
+from musician.music.abc.reader import parse_tune
 from musician.music.analysis.check import check_bars
 from musician.music.analysis.form import form_letters, form_term, section_bars, similarity
 from musician.music.analysis.sounding_form import sections
-from musician.music.edit.rewrite import same_music, strip
+from musician.music.edit.rewrite import same_music
 from musician.music.tasks.question_checks import chosen_letter, meter_offered, open_answer
 from musician.music.tasks.task import Task
-from musician.music.tasks.writing import chord_symbols
-from musician.music.theory.pitch import named_pitch
 
 #: Returns why a task is wrong, or None.
 Check = Callable[[Task], str | None]
 _REPAIR = re.compile(r"Bar (\d+) lasts (\S+) instead of (\S+)\. It should read: (.*)", re.DOTALL)
+_QUOTED = re.compile(r'"([^"\n]*)"')
+_FIELD = re.compile(r"[A-Za-z]:(?![|:])")
 _DESCRIPTION = re.compile(
     r"in ([A-G][#b]? \w+), .*? has (\d+) bars in (\d+) sections?.*?, (\d+) semitones apart", re.DOTALL
 )
@@ -125,17 +131,29 @@ def _repaired(task: Task) -> str | None:
 
 
 def _harmonised(task: Task) -> str | None:
-    given, answer = given_tune(task), parse_tune(task.answer)
-    if not chord_symbols(answer):
+    """The answer without what stands in quotes is the melody given, character by character."""
+    given = task.prompt[task.prompt.index("X:") :]
+    if not _chords_written(task.answer):
         return "no chords"
-    return None if same_music(given.text, strip(answer, "chords")) else "another melody"
+    return None if _without_quotes(given) == _without_quotes(task.answer) else "another melody"
+
+
+def _without_quotes(text: str) -> str:
+    return "".join(_QUOTED.sub("", text).split())
+
+
+def _chords_written(text: str) -> list[str]:
+    """Return the chord symbols below the header, by what stands in quotes on lines that are no fields."""
+    lines = text.partition("\nK:")[2].split("\n")[1:]
+    music = [line.partition("%")[0] for line in lines if not _FIELD.match(line)]
+    return [quoted for line in music for quoted in _QUOTED.findall(line) if quoted[:1] in tuple("ABCDEFG")]
 
 
 def _harmonised_by_rule(task: Task) -> str | None:
     """Over each bar stands that primary triad whose notes sound longest in it."""
     reason = _harmonised(task)
     tune = parse_tune(task.answer)
-    chords = chord_symbols(tune)
+    chords = _chords_written(task.answer)
     if reason or len(chords) != len(tune.bars):
         return reason or "not one chord a bar"
     over = zip(chords, tune.bars, strict=True)
@@ -160,7 +178,7 @@ def _longest_triad(bar: Bar, key: Key) -> frozenset[int]:
 
 def _chords_to_tune(task: Task) -> str | None:
     wanted = task.prompt.split("\n", 1)[1].split(", ")
-    return None if chord_symbols(parse_tune(task.answer)) == wanted else "other chords"
+    return None if _chords_written(task.answer) == wanted else "other chords"
 
 
 def _form_terms(task: Task) -> str | None:
@@ -173,18 +191,27 @@ def _named_form(task: Task) -> str | None:
 
 
 def _motifs(task: Task) -> str | None:
-    """Each motif's run of pitches and lengths returns in its section, and no run of notes returns oftener."""
+    """Each motif returns in its section as often as any two notes in a row do, and so as any run does."""
     tune = given_tune(task)
-    lines = [line.partition(": ")[2] for line in task.answer.split("\n")]
+    frame = f"L:{tune.unit}\nK:{tune.field('K')}\n"
+    motifs = [parse_tune(frame + line.partition(": ")[2]).notes for line in task.answer.split("\n")]
     parts = section_bars(tune)
-    if len(lines) != len(parts):
+    if len(motifs) != len(parts):
         return "another number of sections"
-    for bars in parts:
-        notes = [(note.midi, note.duration) for bar in bars for note in bar.notes]
-        pairs = Counter(pairwise(notes))
-        if not pairs or max(pairs.values()) < 2:
+    for motif, bars in zip(motifs, parts, strict=True):
+        notes = [note for bar in bars for note in bar.notes]
+        most = max(Counter(pairwise((note.midi, note.duration) for note in notes)).values(), default=0)
+        if most < 2:
             return "no run of notes returns"
+        # By place on the staff, since an accidental of the bar is not written at every note of the motif.
+        run, places = _places(motif), _places(notes)
+        if sum(places[start : start + len(run)] == run for start in range(len(places) - len(run) + 1)) < most:
+            return "another run of notes returns oftener"
     return None
+
+
+def _places(notes: Iterable[Note]) -> list[int | None]:
+    return [None if note.midi is None else note.place for note in notes]
 
 
 def _variation(task: Task) -> str | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from musician.music.abc.reader import Tune, parse_tune
+from musician.music.abc.elements import Tune
+from musician.music.abc.reader import parse_tune
 from musician.music.analysis.form import form_letters, form_term
 from musician.music.tasks import editing, reading, wordings, writing
 from musician.music.tasks.task import Rule, Task

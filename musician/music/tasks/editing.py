@@ -6,7 +6,8 @@ import random
 import re
 from fractions import Fraction
 
-from musician.music.abc.reader import Bar, Tune, parse_tune
+from musician.music.abc.elements import Bar, Tune
+from musician.music.abc.reader import parse_tune
 from musician.music.analysis.check import check_bars
 from musician.music.edit.rewrite import set_unit, strip
 from musician.music.edit.spans import Edit, apply

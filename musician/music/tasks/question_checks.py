@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from musician.music.abc.reader import Tune, parse_tune
-from musician.music.analysis.interval import Interval
-from musician.music.tasks.questions import NOTE_VALUES
+from musician.music.abc.elements import Tune
+from musician.music.abc.pitch import Interval
+from musician.music.abc.reader import parse_tune
 from musician.music.tasks.task import Task
+from musician.music.theory.notation import NOTE_VALUES
 
 #: Says whether an answer is right for the bars shown; the match is that of the question.
 Proof = Callable[[re.Match[str], Tune, str], bool]

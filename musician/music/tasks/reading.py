@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from musician.music.abc.reader import Note, Tune
+from musician.music.abc.elements import Note, Tune
 from musician.music.analysis.form import form_letters, form_term, motif_notes, section_bars
 from musician.music.analysis.sounding_form import sections
 from musician.music.tasks import wordings

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from musician.music.abc.reader import Tune
+from musician.music.abc.elements import Tune
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import re
 
-from musician.music.abc.reader import Tune, parse_tune
+from musician.music.abc.elements import Tune
+from musician.music.abc.reader import parse_tune
 from musician.music.analysis.form import form_letters, form_term, motif_notes, section_bars
 from musician.music.analysis.sounding_form import sections
 from musician.music.tasks import wordings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from musician.music.abc.reader import Bar, Note, Tune
+from musician.music.abc.elements import Bar, Note, Tune
 
 
 def tidy(tune: Tune) -> str:

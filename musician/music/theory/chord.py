@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from musician.music.abc.key import Key
-from musician.music.analysis.interval import Interval
+from musician.music.abc.pitch import Interval, Pitch
 from musician.music.theory.draws import drawn
-from musician.music.theory.pitch import Pitch, common_names
-from musician.music.theory.scale import key_scale
+from musician.music.theory.scale import common_names, key_scale
 
 TRIADS = {
     "major": ((2, 4), (4, 7)),

@@ -1,13 +1,21 @@
-"""Random draws that topics share."""
+"""Drafts of questions, and the random draws that topics share."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+
+class Draft(NamedTuple):
+    """A stem, its right answer and at least three wrong ones."""
+
+    stem: str
+    right: str
+    wrong: Sequence[str]
 
 
 def drawn(draw: Callable[[], T], fits: Callable[[T], bool]) -> T:

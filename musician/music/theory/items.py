@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from musician.music.abc.reader import Tune, parse_tune
-from musician.music.tasks.questions import Draft
-from musician.music.theory.draws import some
+from musician.music.abc.elements import Tune
+from musician.music.abc.reader import parse_tune
+from musician.music.theory.draws import Draft, some
 from musician.music.theory.topics import chords, harmony, intervals, keys, meters, reading, scales, tunes, values
 from musician.runtime.errors import UserError
 

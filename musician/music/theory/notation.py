@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from musician.music.abc.key import Key
+from musician.music.abc.lexer import write_length
 from musician.music.abc.meter import Meter
+from musician.music.abc.pitch import ACCIDENTALS, LETTERS, Pitch
 from musician.music.theory.draws import split_time
-from musician.music.theory.pitch import ACCIDENTALS, LETTERS, Pitch
 
 EIGHTH = Fraction(1, 8)
 LOWEST, HIGHEST = -2, 13
@@ -17,16 +18,20 @@ VALUES = {
     3: (Fraction(1, 16), Fraction(1, 8), Fraction(1, 8), Fraction(3, 16), Fraction(1, 4), Fraction(3, 8)),
 }
 """Note values in use at a difficulty, as shares of a whole note; repeated ones come more often."""
+METERS = ("2/4", "3/4", "4/4", "2/2", "3/8", "6/8", "9/8", "12/8", "3/2", "5/4", "6/4", "5/8", "7/8")
+NOTE_VALUES = {
+    Fraction(1, 16): "a sixteenth note",
+    Fraction(1, 8): "an eighth note",
+    Fraction(3, 16): "a dotted eighth note",
+    Fraction(1, 4): "a quarter note",
+    Fraction(3, 8): "a dotted quarter note",
+    Fraction(1, 2): "a half note",
+    Fraction(3, 4): "a dotted half note",
+}
 UNITS = {1: (EIGHTH,), 2: (EIGHTH, Fraction(1, 4)), 3: (Fraction(1, 16), EIGHTH, Fraction(1, 4))}
 
 Event = tuple[Pitch | None, Fraction]
 """A note, or a rest where there is no pitch, and its duration in whole notes."""
-
-
-def length(multiple: Fraction) -> str:
-    """Return ABC's length for a multiple of the unit: nothing for 1, `3`, `3/2`, `/2`."""
-    above = "" if multiple.numerator == 1 else str(multiple.numerator)
-    return above + ("" if multiple.denominator == 1 else f"/{multiple.denominator}")
 
 
 def write_pitches(pitches: Sequence[Pitch | None], key: Key) -> list[str]:
@@ -50,7 +55,7 @@ def write_pitches(pitches: Sequence[Pitch | None], key: Key) -> list[str]:
 def write_bar(events: Sequence[Event], key: Key, unit: Fraction) -> str:
     """Write one bar without its bar lines."""
     heads = write_pitches([pitch for pitch, _ in events], key)
-    return " ".join(head + length(time / unit) for head, (_, time) in zip(heads, events, strict=True))
+    return " ".join(head + write_length(time / unit) for head, (_, time) in zip(heads, events, strict=True))
 
 
 def write_chord(pitches: Sequence[Pitch], key: Key) -> str:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
 
-from musician.music.abc.reader import Tune, parse_tune
+from musician.music.abc.elements import Tune
+from musician.music.abc.reader import parse_tune, tune_spans
 from musician.music.analysis.check import check_bars, check_tune
 from musician.web.routes.schemas import Abc
 from musician.web.service import ServiceDep
 
 router = APIRouter(prefix="/api")
-_START = re.compile(r"(?:\A|(?<=[\n\r]))X:")
 
 
 @router.post("/check")
@@ -38,9 +36,9 @@ def check_text(text: str) -> list[dict[str, Any]]:
 
     Positions are those of JavaScript, which counts characters beyond U+FFFF twice.
     """
-    starts = [found.start() for found in _START.finditer(text)] or [0]
+    spans = tune_spans(text) or [(0, len(text))]
     wide = [index for index, character in enumerate(text) if ord(character) > 0xFFFF]
-    return [_checked(parse_tune(text[start:end]), start, wide) for start, end in pairwise([*starts, len(text)])]
+    return [_checked(parse_tune(text[start:end]), start, wide) for start, end in spans]
 
 
 def _checked(tune: Tune, offset: int, wide: Sequence[int]) -> dict[str, Any]:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from itertools import product
 
 from musician.music.abc.key import Key
-from musician.music.tasks.questions import Draft
+from musician.music.abc.pitch import Pitch
 from musician.music.theory.chord import INVERSIONS, KINDS, SEVENTHS, TRIADS, Chord, random_chord, spellable
-from musician.music.theory.draws import drawn, some
+from musician.music.theory.draws import Draft, drawn, some
 from musician.music.theory.notation import UNITS, sheet, write_chord, write_pitches
-from musician.music.theory.pitch import Pitch
 from musician.music.theory.scale import random_key
 
 

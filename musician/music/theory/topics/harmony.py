@@ -4,10 +4,9 @@ import random
 from collections.abc import Sequence
 
 from musician.music.abc.key import Key
-from musician.music.analysis.interval import Interval
-from musician.music.tasks.questions import Draft
+from musician.music.abc.pitch import Interval
 from musician.music.theory.chord import Chord, chord_of, numerals, spellable
-from musician.music.theory.draws import drawn, some
+from musician.music.theory.draws import Draft, drawn, some
 from musician.music.theory.notation import UNITS, excerpt, sheet, write_chord
 from musician.music.theory.scale import random_key
 

@@ -4,13 +4,11 @@ import random
 from fractions import Fraction
 
 from musician.music.abc.key import Key
-from musician.music.analysis.interval import COMMON, NUMBERS, Interval, neighbours
-from musician.music.tasks.questions import Draft
+from musician.music.abc.pitch import LETTERS, NUMBERS, SEMITONES, Interval, Pitch
 from musician.music.theory.chord import spellable
-from musician.music.theory.draws import ORDINALS, drawn, numbers_around, some
+from musician.music.theory.draws import ORDINALS, Draft, drawn, numbers_around, some
 from musician.music.theory.notation import EIGHTH, melody, sheet, write_pitches
-from musician.music.theory.pitch import Pitch, random_pitch
-from musician.music.theory.scale import random_key
+from musician.music.theory.scale import random_key, random_pitch
 
 NAMED = {
     name: Interval(letters, semitones)
@@ -19,8 +17,26 @@ NAMED = {
     if (name := Interval(letters, semitones).name)
 }
 """Every interval from a second to an octave with a plain name, but those of no or of twelve semitones in disguise."""
+COMMON = tuple(
+    name
+    for letters, semitones in (
+        *((place, SEMITONES[LETTERS[place]] - flat) for place in range(1, 7) for flat in (0, 1)),
+        (3, 6),
+        (7, 12),
+    )
+    if (name := Interval(letters, semitones).name) and (letters, semitones) != (3, 4)
+)
+"""The intervals within the major and minor scales, augmented fourth and diminished fifth included."""
 _UNITS = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2))
 _EASY = tuple(name for name in COMMON if NAMED[name].semitones != 6)
+
+
+def neighbours(interval: Interval) -> list[str]:
+    """Return the common intervals at most two letters from this one, itself left out: what it is easily taken for."""
+    near = [
+        Interval(letters, size) for letters in range(interval.letters - 2, interval.letters + 3) for size in range(13)
+    ]
+    return [name for each in near if (name := each.name) in COMMON and name != interval.name]
 
 
 def interval_name(rng: random.Random, difficulty: int) -> Draft:

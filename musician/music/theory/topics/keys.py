@@ -2,9 +2,9 @@
 
 import random
 
-from musician.music.abc.key import SHARP_ORDER, Key, named_key
-from musician.music.tasks.questions import Draft, signature_in_words
-from musician.music.theory.draws import drawn, some
+from musician.music.abc.key import Key, named_key
+from musician.music.abc.pitch import SHARP_ORDER
+from musician.music.theory.draws import Draft, drawn, some
 from musician.music.theory.notation import excerpt
 from musician.music.theory.scale import MOST_ACCIDENTALS, key_scale, keys, random_key
 
@@ -77,6 +77,13 @@ def circle_of_fifths(rng: random.Random, difficulty: int) -> Draft:
     what = f"the {mode_name(mode)} key {count} {direction} on the circle of fifths"
     wrong = [each.name for each in keys(mode) if each != right and abs(each.sharps - key.sharps) <= 5]
     return _about(key, what, right.name, wrong, rng, difficulty)
+
+
+def signature_in_words(sharps: int) -> str:
+    """Return `2 sharps`, `1 flat`, `no sharps or flats`."""
+    if sharps == 0:
+        return "no sharps or flats"
+    return f"{abs(sharps)} {'sharp' if sharps > 0 else 'flat'}{'s' if abs(sharps) > 1 else ''}"
 
 
 def mode_name(mode: str) -> str:

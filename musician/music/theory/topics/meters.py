@@ -2,10 +2,10 @@
 
 import random
 
+from musician.music.abc.lexer import write_length
 from musician.music.abc.meter import Meter, parse_meter
-from musician.music.tasks.questions import METERS, NOTE_VALUES, Draft
-from musician.music.theory.draws import some, split_time
-from musician.music.theory.notation import UNITS, VALUES, length, melody, random_bars, sheet, write_bar
+from musician.music.theory.draws import Draft, some, split_time
+from musician.music.theory.notation import METERS, NOTE_VALUES, UNITS, VALUES, melody, random_bars, sheet, write_bar
 from musician.music.theory.scale import random_key
 
 METERS_AT = {1: (*METERS[:3], "3/8"), 2: (*METERS[:7], "3/2"), 3: METERS}
@@ -64,7 +64,7 @@ def bar_completion(rng: random.Random, difficulty: int) -> Draft:
     names = NOTE_VALUES
     if rng.random() < 0.5:
         head = rng.choice("GABcde")
-        names = {value: head + length(value / unit) for value in NOTE_VALUES}
+        names = {value: head + write_length(value / unit) for value in NOTE_VALUES}
     stem = f"This bar lacks its last note. Which note in place of the dots completes it?\n{music}"
     return Draft(stem, names[last], some(names.values(), names[last]))
 

@@ -7,10 +7,9 @@ from itertools import product
 from musician.music.abc.extract import count_notes as count_sounding
 from musician.music.abc.key import Key
 from musician.music.abc.meter import Meter
-from musician.music.tasks.questions import Draft
-from musician.music.theory.draws import ORDINALS, numbers_around
+from musician.music.abc.pitch import ACCIDENTALS, Pitch
+from musician.music.theory.draws import ORDINALS, Draft, numbers_around
 from musician.music.theory.notation import UNITS, VALUES, Event, melody, random_bars, sheet, write_bar, write_pitches
-from musician.music.theory.pitch import ACCIDENTALS, Pitch
 from musician.music.theory.scale import random_key
 
 METERS = {1: (Meter(4, 4), Meter(3, 4)), 2: (Meter(4, 4), Meter(3, 4), Meter(6, 8)), 3: (Meter(9, 8), Meter(5, 4))}

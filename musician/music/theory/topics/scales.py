@@ -4,10 +4,9 @@ import random
 from collections.abc import Sequence
 
 from musician.music.abc.key import Key
-from musician.music.tasks.questions import Draft
-from musician.music.theory.draws import some
+from musician.music.abc.pitch import LETTERS, Pitch
+from musician.music.theory.draws import Draft, some
 from musician.music.theory.notation import UNITS, excerpt, sheet, write_pitches
-from musician.music.theory.pitch import LETTERS, Pitch
 from musician.music.theory.scale import SCALES_AT, key_scale, random_key, random_scale, scale_of
 
 DEGREES = ("tonic", "supertonic", "mediant", "subdominant", "dominant", "submediant")

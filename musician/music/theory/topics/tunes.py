@@ -4,12 +4,12 @@ import random
 import re
 from collections.abc import Sequence
 
-from musician.music.abc.body import NOTE_PARTS, Bar
+from musician.music.abc.elements import Bar, Tune
 from musician.music.abc.key import Key
-from musician.music.abc.reader import Tune
+from musician.music.abc.lexer import NOTE_PARTS
+from musician.music.abc.pitch import ACCIDENTALS
 from musician.music.edit import excerpt
-from musician.music.tasks.questions import Draft
-from musician.music.theory.pitch import ACCIDENTALS
+from musician.music.theory.draws import Draft
 from musician.music.theory.scale import keys
 
 FARTHEST = {1: 14, 2: 6, 3: 4}

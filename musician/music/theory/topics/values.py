@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from fractions import Fraction
 from math import gcd
 
-from musician.music.tasks.questions import Draft
-from musician.music.theory.draws import ORDINALS, drawn, numbers_around, some
-from musician.music.theory.notation import UNITS, length, melody, sheet, write_bar
+from musician.music.abc.lexer import write_length
+from musician.music.theory.draws import ORDINALS, Draft, drawn, numbers_around, some
+from musician.music.theory.notation import UNITS, melody, sheet, write_bar
 from musician.music.theory.scale import random_key
 
 VALUE_NAMES = {1: "whole", 2: "half", 4: "quarter", 8: "eighth", 16: "sixteenth", 32: "thirty-second", 64: "64th"}
@@ -43,7 +43,7 @@ def dotted_value(rng: random.Random, difficulty: int) -> Draft:
     head = rng.choice(("", "^", "_")) + rng.choice("CDEFGABcdefgab")
     abc_unit = rng.choice(UNITS[3])
     times = [time, *(lasting(unit, other) * factor for other in range(4) for factor in (1, 2, Fraction(1, 2)))]
-    options = [head + length(each / abc_unit) for each in times]
+    options = [head + write_length(each / abc_unit) for each in times]
     stem = f"With L:{abc_unit}, how does ABC write {head} as a {value}?"
     return Draft(stem, options[0], some(options, options[0]))
 

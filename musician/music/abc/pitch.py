@@ -1,17 +1,36 @@
-"""Spelled pitches: a place on the staff and what alters it."""
+"""Spelled pitches, as places on the staff and what alters them, and the intervals between them."""
 
 from __future__ import annotations
 
-import random
 from typing import NamedTuple
 
-from musician.music.abc.body import SEMITONES
-from musician.music.abc.key import SHARP_ORDER
-from musician.music.analysis.interval import Interval
-
 LETTERS = "CDEFGAB"
+SHARP_ORDER = "FCGDAEB"
+SEMITONES = dict(zip(LETTERS, (0, 2, 4, 5, 7, 9, 11), strict=True))
+"""Semitones of each letter above C."""
 ACCIDENTALS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}
-_FIFTHS = {1: (-2, 5), 2: (-5, 7), 3: (-8, 10)}
+ALTERATIONS = {accidental: semitones for semitones, accidental in ACCIDENTALS.items()}
+NUMBERS = ("unison", "second", "third", "fourth", "fifth", "sixth", "seventh", "octave")
+_PERFECT = (0, 3, 4)
+
+
+class Interval(NamedTuple):
+    """A distance: `letters` between the written notes (a third: 2) and `semitones` between the sounding ones."""
+
+    letters: int
+    semitones: int
+
+    @property
+    def name(self) -> str | None:
+        """The name, as `minor third`; None beyond an octave and for what is more than augmented or diminished."""
+        if not 0 <= self.letters <= 7:
+            return None
+        excess = self.semitones - (Pitch(self.letters).midi - Pitch(0).midi)
+        named = {0: "perfect", 1: "augmented", -1: "diminished"}
+        if self.letters % 7 not in _PERFECT:
+            named = {0: "major", -1: "minor", 1: "augmented", -2: "diminished"}
+        quality = named.get(excess)
+        return f"{quality} {NUMBERS[self.letters]}" if quality else None
 
 
 class Pitch(NamedTuple):
@@ -75,14 +94,7 @@ def named_pitch(name: str, octave: int = 4) -> Pitch:
     return Pitch(LETTERS.index(name[0]) + 7 * (octave - 4), name.count("#") - name[1:].count("b"))
 
 
-def common_names(difficulty: int) -> list[Pitch]:
-    """Return the notes in use at a difficulty, in the octave from middle C: those near C on the line of fifths."""
-    flattest, sharpest = _FIFTHS[difficulty]
-    every = (Pitch(place, alter) for place in range(7) for alter in (-1, 0, 1))
-    return [pitch for pitch in every if flattest <= pitch.fifths <= sharpest]
-
-
-def random_pitch(rng: random.Random, difficulty: int, octaves: tuple[int, ...] = (-1, 0, 1)) -> Pitch:
-    """Return one of the common notes in one of the octaves, 0 being the one from middle C."""
-    pitch = rng.choice(common_names(difficulty))
-    return Pitch(pitch.place + 7 * rng.choice(octaves), pitch.alter)
+def staff_place(letter: str, marks: str) -> int:
+    """Return a written note's place on the staff, counted in letters: `C` is 0, `c` 7, `C,` -7."""
+    octave = (letter.islower()) + marks.count("'") - marks.count(",")
+    return 7 * octave + LETTERS.index(letter.upper())

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import groupby, pairwise
 
-from musician.music.abc.reader import Note, Tune, parse_tune
+from rapidfuzz.distance import LCSseq, Levenshtein
+
+from musician.music.abc.elements import Note, Tune
+from musician.music.abc.reader import parse_tune
 from musician.music.analysis.form import form_letters, form_term, motif, section_bars
-from musician.music.analysis.likeness import edit_distance, longest_common_subsequence
 from musician.music.analysis.sounding_form import sections
 from musician.music.tasks.checks import asked_value, given_tune
 from musician.music.tasks.task import Task
@@ -39,8 +41,8 @@ def _chords(task: Task, tune: Tune) -> dict[str, float]:
     asked, written = task.prompt.split("\n", 1)[1].split(", "), chord_symbols(tune)[:_MOST]
     return {
         "chords": _unrepeated(asked) == _unrepeated(written),
-        "chords_in_order": longest_common_subsequence(asked, written) / len(asked),
-        "chords_distance": edit_distance(asked, written),
+        "chords_in_order": LCSseq.similarity(asked, written) / len(asked),
+        "chords_distance": Levenshtein.distance(asked, written),
     }
 
 
@@ -82,7 +84,7 @@ def _motif(given: Tune | None, tune: Tune) -> dict[str, float]:
     return {
         "motif": _contains(_sound(written), _sound(wanted)),
         "motif_in_any_key": likeness >= _LIKE,
-        "motif_common": longest_common_subsequence(tokens, own) / len(tokens),
+        "motif_common": LCSseq.similarity(tokens, own) / len(tokens),
     }
 
 
@@ -112,8 +114,8 @@ def _harmony(task: Task, tune: Tune) -> dict[str, float]:
     """Whether the melody given is still there, and chords have come to it."""
     asked, written = _sound(_sounding(given_tune(task)))[:_MOST], _sound(_sounding(tune))[:_MOST]
     return {
-        "melody_kept": longest_common_subsequence(asked, written) / len(asked),
-        "melody_distance": edit_distance(asked, written),
+        "melody_kept": LCSseq.similarity(asked, written) / len(asked),
+        "melody_distance": Levenshtein.distance(asked, written),
         "chord_a_bar": min(1.0, len(chord_symbols(tune)) / max(1, len(tune.bars))),
     }
 
