@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # The interpreter that makes .venv; `make setup PYTHON=/path/to/python3.12` chooses another.
 PYTHON ?= $(shell for python in python3.11 python3; do $$python -c '' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup demo test test-fast check train eval preprocess merge generate build-tasks bench-eval bench-data bench-train bench-train-gpu bench-generate bench-grammar bench-scaling clean
+.PHONY: help setup demo test test-fast check train plan eval compare preprocess merge generate serve build-tasks bench-eval bench-data bench-train bench-train-gpu bench-generate bench-grammar bench-scaling clean
 
 help:  ## this menu
 	@echo 'make TARGET [ARGS="..."]        ARGS goes to the command, e.g. ARGS="+experiment=smoke lora.r=4"'
@@ -37,8 +37,14 @@ check: setup  ## lint, format, types, import layers
 train: setup  ## train: ARGS="+experiment=sft hardware=8xv100"
 	@$(BIN)/python -m musician.train $(ARGS)
 
+plan: setup  ## memory, rate and hours of a training job before it is launched: ARGS="+experiment=sft hardware=8xv100"
+	@$(BIN)/python -m musician.plan $(ARGS)
+
 eval: setup  ## MusicTheoryBench and MMLU on one checkpoint: CKPT=outputs/...
 	@$(BIN)/python -m musician.eval $(if $(CKPT),model=$(CKPT)) $(ARGS)
+
+compare: setup  ## two runs question by question: ARGS="outputs/eval/RUN_A outputs/eval/RUN_B"
+	@$(BIN)/python -m musician.compare $(ARGS)
 
 preprocess: setup  ## text to token ids on disk, ahead of training
 	@$(BIN)/python -m musician.preprocess $(ARGS)
@@ -48,6 +54,9 @@ merge: setup  ## an adapter into its base model
 
 generate: setup  ## write music with a checkpoint
 	@$(BIN)/python -m musician.generate $(if $(CKPT),model=$(CKPT)) $(ARGS)
+
+serve: setup  ## ask, see and hear a checkpoint in the browser: CKPT=outputs/...
+	@$(BIN)/python -m musician.serve $(if $(CKPT),model=$(CKPT)) $(ARGS)
 
 build-tasks: setup  ## instruction data from tunes: ARGS="tunes=FOLDER output=tasks.jsonl"
 	@$(BIN)/python -m musician.build_tasks $(ARGS)

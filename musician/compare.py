@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from musician.cli.entry import command
-from musician.cli.positional import name_words
 from musician.runtime.atomic import write_text
 
 if TYPE_CHECKING:
@@ -30,8 +28,8 @@ COLUMNS = ("subset", "n", "A %", "B %", "B - A [95 %]", "p", "only A : B", "dete
 SPARED = ("only A : B", "detectable")
 
 
-@command("compare")
-def compare(cfg: DictConfig) -> None:
+@command("compare", words=RUNS)
+def main(cfg: DictConfig) -> None:
     """Read, pair, test, write, print."""
     from musician.benchmarks.multiple_choice.records import prediction_files
     from musician.benchmarks.statistics.comparison import compare_runs
@@ -59,12 +57,6 @@ def compare(cfg: DictConfig) -> None:
         benchmarks["generation"] = compare_tunes(written)
     write_text(output / "comparison.json", json.dumps({**content, "benchmarks": benchmarks}, indent=2) + "\n")
     print(f"comparison: {output}")
-
-
-def main() -> None:
-    """Run the command; plain paths on the command line are the two runs."""
-    sys.argv[1:] = name_words(sys.argv[1:], RUNS, "compare")
-    compare()
 
 
 def compare_tunes(written: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from musician.cli.entry import command
-from musician.cli.keys import one_line
+from musician.cli.errors import one_line
 from musician.runtime.atomic import write_text
 
 

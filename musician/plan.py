@@ -13,11 +13,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from musician.cli.entry import build_selected, command
+from musician.cli.published import show_published
 
 
 @command("plan")
 def main(cfg: DictConfig) -> None:
-    """Compute, print, write plan.json; refuse what does not fit."""
+    """Compute, print, write plan.json; refuse what does not fit. With `paper=true` compare with what is published."""
+    if cfg.paper:
+        show_published(cfg)
+        return
     plan = make_plan(cfg)
     target = Path(cfg.output_dir) / "plan.json"
     target.write_text(json.dumps(plan, indent=2) + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from musician.cli.entry import command
-from musician.cli.positional import name_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,14 +17,12 @@ if TYPE_CHECKING:
     from musician.cli.job import Job
     from musician.training.runs.replay import Step, StepReplay
 
-WORDS = ("run", "step")
-
 #: Callbacks of the run that draw random numbers or show progress; no other one counts.
 CALLBACKS = ("step_metrics", "progress")
 
 
-@command("replay")
-def replay(cfg: DictConfig) -> None:
+@command("replay", words=("run", "step"))
+def main(cfg: DictConfig) -> None:
     """Find, build, train forward, show, write."""
     from musician.cli.job import build_job
     from musician.runtime.errors import UserError
@@ -57,12 +53,6 @@ def replay(cfg: DictConfig) -> None:
     if stopped is not None:
         print(f"the step was not finished: {stopped}")
     print(f"replay: {output / f'replay-step-{step:06d}.json'}")
-
-
-def main() -> None:
-    """Run the command; plain words on the command line are the run and the step."""
-    sys.argv[1:] = name_words(sys.argv[1:], WORDS, "replay")
-    replay()
 
 
 def check_request(cfg: DictConfig) -> tuple[Path, int, Path]:

@@ -22,7 +22,7 @@ _HEADINGS = {"trainable_parameters": "trained\nweights", "seconds_training": "se
 
 
 @command("sweep")
-def summarize(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> None:
     """Read, test, write, print, log."""
     from musician.runtime.atomic import write_text
     from musician.runtime.errors import UserError
@@ -112,11 +112,6 @@ def log(sweep: Path, config: Path, rows: Sequence[dict[str, Any]]) -> None:
     log_table([run], "sweep/jobs", columns, [[row.get(name) for name in columns] for row in rows])
     log_picture([run], "sweep/figures", sweep / "sweep.png", 0)
     run.experiment.finish()
-
-
-def main() -> None:
-    """Run the command."""
-    summarize()
 
 
 if __name__ == "__main__":

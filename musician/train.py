@@ -1,4 +1,4 @@
-"""Train: `python -m musician.train +experiment=sft hardware=8xv100`; `--help` lists groups and examples."""
+"""Train a language model: `python -m musician.train +experiment=sft hardware=8xv100`; `--help` lists groups and examples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from musician.cli.entry import command, in_sweep, is_child_rank, pin_ranks
+from musician.cli.entry import command
+from musician.cli.processes import in_sweep, is_child_rank, pin_ranks
 from musician.cli.sweep_jobs import run_job, summed_up
 from musician.training.runs.record import RunDirectory
 

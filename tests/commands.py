@@ -34,11 +34,8 @@ COMMANDS = (
     "compare",
     "build_tasks",
     "plan",
-    "diff_paper",
     "replay",
     "sweep",
-    "wandb_sweep",
-    "wandb_layout",
 )
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
@@ -79,7 +76,7 @@ def call(command, *arguments, cwd):
 
 
 def spawn(command, *arguments, cwd, env=None, timeout=300):
-    """Run a command as a user does: `python -m musician.DOOR ...`."""
+    """Run a command as a user does: `python -m musician.COMMAND ...`."""
     return spawn_python("-m", f"musician.{command}", *arguments, cwd=cwd, env=env, timeout=timeout)
 
 

@@ -11,7 +11,7 @@ from commands import COMMANDS, CONF, ROOT, composed, options, plain
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from musician.cli.entry import check_keys
+from musician.cli.keys import check_keys
 from musician.runtime.errors import UserError
 
 EXPERIMENTS, MACHINES, RECIPES = options("experiment"), options("hardware"), options("recipe")
@@ -228,6 +228,21 @@ def test_the_papers_tuning_is_what_the_paper_says():
 def test_a_rank_sweep_keeps_alpha():
     alphas = {composed("train", "+experiment=sft", f"lora.r={r}").lora.lora_alpha for r in (8, 16, 32, 64)}
     assert alphas == {16}
+
+
+def test_the_wandb_sweep_of_the_docs_composes_each_of_its_jobs():
+    text = (ROOT / "docs" / "sweeps.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    sweep = yaml.safe_load(text)
+    words = sweep["command"]
+    assert words[2:4] == ["-m", "musician.train"]
+    assert words[-1] == "${args_no_hyphens}"
+    (key, tried), *others = sweep["parameters"].items()
+    assert not others
+    for value in tried["values"]:
+        config = composed("train", *words[4:-1], f"{key}={value}")
+        check_keys(config, "train")
+        assert OmegaConf.select(config, key) == value
+        assert config.objective == sweep["metric"]["name"]
 
 
 @pytest.mark.parametrize("budget", options("budget"))

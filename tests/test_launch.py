@@ -9,12 +9,14 @@ from commands import CONF, _sandbox, plain
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from musician.cli.entry import is_child_rank, one_line, rank_command, spell_override
+from musician.cli.arguments import name_words, spell_override
+from musician.cli.errors import one_line
+from musician.cli.processes import is_child_rank, rank_command
 from musician.runtime.errors import UserError, nearest
 
 
@@ -137,15 +139,13 @@ def read_override(argument):
     return override.key_or_group, getattr(value, "text", value)
 
 
-ENDS_IN_A_BACKSLASH = pytest.param("ends in \\")
-
-
-@pytest.mark.parametrize("path", [*PATHS, "back\\slash", ENDS_IN_A_BACKSLASH])
+@pytest.mark.parametrize("path", [*PATHS, "back\\slash", "ends in \\"])
 @pytest.mark.parametrize("command", ["eval", "merge", "generate"])
 def test_model_is_a_path_for_the_commands_that_take_a_finished_model(command, path):
     assert read_override(spell_override(f"model={path}", command)) == ("model.path", path)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1))
 def test_any_path_that_begins_with_a_letter_reaches_the_config_as_it_is(path):
     path = f"m{path}m".replace("${", "$").replace("\\'", "'")  # an interpolation is one on purpose
@@ -223,3 +223,19 @@ def test_a_rank_command_can_be_pasted_into_a_shell(jobs):
     assert shlex.split(shlex.join(command)) == command
     assert "--multirun" not in command
     assert command[1:].count("-m") == 1
+
+
+RUNS = ("a", "b")
+
+
+def test_plain_words_get_the_keys_that_are_free():
+    assert name_words(["r/a", "seed=1", "r/b c"], RUNS, "compare") == ["a='r/a'", "seed=1", "b='r/b c'"]
+    assert name_words(["b=x=1", "y"], RUNS, "compare") == ["b='x=1'", "a='y'"]
+    assert name_words(["--cfg", "job", "x"], RUNS, "compare") == ["--cfg", "job", "a='x'"]
+    assert name_words(["--help", "a='q'"], RUNS, "compare") == ["--help", "a='q'"]
+    assert name_words(["outputs/sft/RUN", "7"], ("run", "step"), "replay") == ["run='outputs/sft/RUN'", "step='7'"]
+
+
+def test_a_word_too_many_is_refused():
+    with pytest.raises(SystemExit, match="replay: takes run and step, and '8' is one more"):
+        name_words(["x", "7", "8"], ("run", "step"), "replay")

@@ -14,8 +14,6 @@ import torch
 from commands import ROOT, _clean_environment, assert_ran, spawn, tunes, write_jsonl
 from safetensors.torch import load_file
 
-from musician.cli.sweep_jobs import differences
-
 pytestmark = pytest.mark.slow
 
 RANKS = (2, 4)
@@ -217,16 +215,3 @@ def test_optuna_and_submitit_finish_and_a_hopeless_trial_is_pruned(sweeps):
         "the same trials again, from their files, by any launcher"
     )
     assert (folder / "optimization_results.yaml").read_text() == text
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "found"),
-    [
-        ({"a": 1}, {"a": 1}, []),
-        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}, [("a.c", 2, 3)]),
-        ({"a": {"b": 1}}, {"a": None}, [("a", {"b": 1}, None)]),
-        ({"a": 1}, {"b": 2}, [("a", 1, None), ("b", None, 2)]),
-    ],
-)
-def test_differences_name_the_keys(before, now, found):
-    assert list(differences(before, now)) == found

@@ -1,9 +1,10 @@
 """The wheel carries conf/, and works where there is no checkout."""
 
+import configparser
 import zipfile
 
 import pytest
-from commands import CONF, ROOT, assert_ran, assert_refused, spawn, spawn_python
+from commands import COMMANDS, CONF, ROOT, assert_ran, assert_refused, spawn, spawn_python
 
 pytest.importorskip("hatchling")
 pytest.importorskip("build")
@@ -58,8 +59,8 @@ def test_the_wheel_holds_every_module_and_no_test(wheel):
 
 def test_the_wheel_works_without_the_checkout(unpacked, tmp_path):
     env = {"PYTHONPATH": str(unpacked)}
-    where = spawn_python("-c", "import musician.cli.entry as m; print(m.__file__, m.CONF_DIR)", cwd=tmp_path, env=env)
-    assert where.stdout.split() == [f"{unpacked}/musician/cli/entry.py", f"{unpacked}/musician/conf"]
+    where = spawn_python("-c", "import musician.cli.keys as m; print(m.__file__, m.CONF_DIR)", cwd=tmp_path, env=env)
+    assert where.stdout.split() == [f"{unpacked}/musician/cli/keys.py", f"{unpacked}/musician/conf"]
     shown = spawn("train", "+experiment=sft", "hardware=8xv100", "--cfg", "job", cwd=tmp_path, env=env)
     assert_ran(shown)
     assert "name: sft" in shown.stdout
@@ -68,3 +69,20 @@ def test_the_wheel_works_without_the_checkout(unpacked, tmp_path):
     assert_refused(typo, "optimizer.lrr", "did you mean 'lr'")
     help_text = spawn("train", "--help", cwd=tmp_path, env=env)
     assert "lora_rank" in help_text.stdout
+
+
+def test_the_console_command_runs_each_command(unpacked, tmp_path):
+    scripts = configparser.ConfigParser()
+    scripts.read(next(unpacked.glob("*.dist-info/entry_points.txt")))
+    module, _, function = scripts["console_scripts"]["musician"].partition(":")
+    program = f"import sys; from {module} import {function} as main; sys.exit(main())"
+
+    def musician(*words):
+        return spawn_python("-c", program, *words, cwd=tmp_path, env={"PYTHONPATH": str(unpacked)})
+
+    listed = [line.split()[0] for line in musician("--help").stdout.splitlines()[2:]]
+    assert listed == sorted(COMMANDS)
+    shown = musician("train", "+experiment=smoke", "--cfg", "job")
+    assert_ran(shown)
+    assert "name: smoke" in shown.stdout
+    assert_refused(musician("trian"), "'trian'", "did you mean 'train'")

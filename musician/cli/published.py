@@ -1,4 +1,4 @@
-"""What ChatMusician's README and paper state about training, and what its released scripts do, as values of our keys.
+"""A job beside what ChatMusician's README and paper state about training, and what its released scripts do.
 
 Facts read in the released repository (hf-lin/ChatMusician, commit 440e65e) and in arXiv 2402.16153, section 4.1.
 """
@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 #: Stands where a source says nothing.
 SILENT = "-"
@@ -83,3 +89,42 @@ def agrees(stated: Any, value: Any) -> bool | None:
         same_kind = all(isinstance(item, str) for item in stated)
         return sorted(stated) == sorted(value) if same_kind else list(stated) == list(value)
     return bool(stated == value)
+
+
+def compare_published(cfg: DictConfig) -> list[tuple[Statement, Any]]:
+    """Return each statement with the value of a job, resolved."""
+    hardware = instantiate(cfg.hardware, _convert_="all")
+    epochs = EPOCHS[str(cfg.module._target_).rpartition(".")[2]]
+    found = []
+    for statement in (*STATEMENTS, Statement("trainer.max_epochs", epochs, epochs)):
+        value = hardware.world_size if statement.key == "hardware.world_size" else OmegaConf.select(cfg, statement.key)
+        found.append((statement, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value))
+    return found
+
+
+def show_published(cfg: DictConfig) -> None:
+    """Print each statement beside the value of a job, and how many differ."""
+    console = Console(highlight=False, width=None if Console().is_terminal else 150)
+    table = Table(title=f"{cfg.name}, recipe={cfg.recipe.name}, hardware={cfg.hardware.name}", box=box.SIMPLE_HEAD)
+    for heading in ("key", "this job", "README and paper", "released code", "note"):
+        table.add_column(heading, overflow="fold")
+    lines = compare_published(cfg)
+    for statement, value in lines:
+        cells = [_cell(stated, agrees(stated, value)) for stated in (statement.readme, statement.code)]
+        table.add_row(statement.key, _short(value), *cells, statement.note)
+    console.print(table)
+    for name, source in (("README and paper", "readme"), ("released code", "code")):
+        same = [agrees(getattr(statement, source), value) for statement, value in lines]
+        print(f"{name}: {same.count(False)} of {len(same) - same.count(None)} statements differ")
+
+
+def _cell(stated: Any, same: bool | None) -> str:
+    return f"{_short(stated)}{'' if same is None else '  =' if same else '  DIFFERS'}"
+
+
+def _short(value: Any) -> str:
+    """Return a value as the table shows it: a class by its name, a list by its words."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    text = str(value)
+    return text.rpartition(".")[2] if text.startswith("musician.") else text

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from musician.cli.entry import job_command, quote
+from musician.cli.arguments import quote
+from musician.cli.processes import job_command
 from musician.runtime.errors import REQUEUE, UserError
+from musician.training.runs.resume import differences, in_short
 from musician.training.runs.summary import read_summary
 from musician.training.slurm import without_tasks
 
@@ -108,22 +110,11 @@ def check_same_job(directory: Path, cfg: DictConfig) -> None:
     if not file.is_file():
         return
     before, now = (OmegaConf.to_container(config, resolve=False) for config in (OmegaConf.load(file), cfg))
-    found = [f"{key}: {old} -> {new}" for key, old, new in differences(before, now) if key.split(".")[0] not in _FREE]
-    if found:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    changes = list(differences(before, now, free=_FREE))
+    if changes:
         raise UserError(
-            f"sweep: {directory} holds a run of another config ({'; '.join(found[:3])}{more}); choose another "
-            "hydra.sweep.dir"
+            f"sweep: {directory} holds a run of another config ({in_short(changes)}); choose another hydra.sweep.dir"
         )
-
-
-def differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield the path, the old and the new value of what differs between two trees; an absent value is None."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in dict.fromkeys([*before, *now]):
-            yield from differences(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
-    elif before != now:
-        yield path, before, now
 
 
 def _continuation(directory: Path) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from commands import TINY, assert_ran, assert_refused, call, tunes, write_jsonl
 
 from musician.runtime.errors import UserError
-from musician.training.runs.resume import changed_science, check_unchanged
+from musician.training.runs.resume import changed_science, check_unchanged, differences
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +101,17 @@ def test_a_key_that_came_or_went_counts():
         "lora.use_dora: absent -> True"
     ]
     assert changed_science({"lora": {"r": 8}}, {}) == ["lora: {'r': 8} -> absent"]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "found"),
+    [
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}, ["a.c: 2 -> 3"]),
+        ({"a": {"b": 1}}, {"a": None}, ["a: {'b': 1} -> None"]),
+        ({"a": 1}, {"b": 2}, ["a: 1 -> absent", "b: absent -> 2"]),
+        ({"free": 1, "a": {"free": 1, "b": 1}}, {"free": 2, "a": {"free": 2, "b": 2}}, ["a.b: 1 -> 2"]),
+    ],
+)
+def test_differences_name_the_keys(before, now, found):
+    assert list(differences(before, now, free=("free", "a.free"))) == found

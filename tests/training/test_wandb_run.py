@@ -7,11 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from commands import ROOT, assert_ran, assert_refused, call
+from commands import ROOT
 
 from musician.music.sound.render import wave_file
 from musician.runtime.errors import UserError
 from musician.training.loggers.dashboard import log_adapter, log_table
+from musician.training.loggers.wandb_layout import panels
 from musician.training.loggers.wandb_run import FILE, WandbRun
 
 
@@ -88,7 +89,6 @@ def test_nobody_is_asked_for_a_key(tmp_path, monkeypatch, capsys):
     forget_key(monkeypatch, tmp_path)
     with pytest.raises(UserError, match=r"logger.wandb.offline=false needs a key: run `wandb login`"):
         WandbRun(str(tmp_path), offline=False)
-    assert_refused(call("wandb_layout", "entity=me", "save=true", cwd=tmp_path), "save=true needs a key")
     assert capsys.readouterr().out == ""
 
 
@@ -139,10 +139,18 @@ def layout_metrics(view):
     return [section["name"] for section in sections], found, {panel.get("xAxis") for panel in panels} - {None}
 
 
-def test_the_layout_shows_each_thing_once_with_intervals(tmp_path):
-    outcome = call("wandb_layout", "entity=me", "figures=[theory/all]", cwd=tmp_path)
-    assert_ran(outcome)
-    view = json.loads((tmp_path / "wandb_layout.json").read_text())
+def view_of(*figures):
+    """The view as W&B stores it."""
+    return panels("me", "musician", figures)._to_model().model_dump(by_alias=True)
+
+
+def test_a_view_is_saved_online_only(tmp_path):
+    with pytest.raises(UserError, match=r"workspace.*add logger.wandb.offline=false"):
+        WandbRun(str(tmp_path), workspace=["theory/all"])
+
+
+def test_the_layout_shows_each_thing_once_with_intervals():
+    view = view_of("theory/all")
     assert (view["entity"], view["project"], view["displayName"]) == ("me", "musician", "musician")
     titles, metrics, axes = layout_metrics(view)
     assert titles[:3] == ["Loss", "Benchmarks, 95 % intervals", "Samples"]
@@ -172,7 +180,5 @@ def test_a_run_with_stdin_closed_logs_everything_that_the_layout_shows(tmp_path)
     assert {len(json.loads(table.read_text())["data"]) for table in tables} == {2, 4}
     with (tmp_path / "run" / "csv" / "metrics.csv").open() as stream:
         logged = set(next(csv.reader(stream)))
-    figures = "figures=[theory/all,held_out_tunes/nats_per_token]"
-    assert_ran(call("wandb_layout", "entity=me", figures, cwd=tmp_path))
-    _, shown, _ = layout_metrics(json.loads((tmp_path / "wandb_layout.json").read_text()))
+    _, shown, _ = layout_metrics(view_of("theory/all", "held_out_tunes/nats_per_token"))
     assert shown - logged == {"eval/accuracy", "sweep/figures"}, "pictures are no numbers; all else is logged"

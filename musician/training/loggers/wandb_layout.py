@@ -28,13 +28,12 @@ def interval(figure: str) -> tuple[str, str, str]:
     return f"eval/{figure}", f"eval/{figure}/ci95_low", f"eval/{figure}/ci95_high"
 
 
-def workspace(entity: str, project: str, name: str, figures: Sequence[str]) -> Any:
+def panels(entity: str, project: str, figures: Sequence[str]) -> Any:
     """Return the layout as a `wandb_workspaces.workspaces.Workspace`, which nothing has sent yet.
 
     Args:
         entity: user or team of W&B.
-        project: of the runs.
-        name: of the view.
+        project: of the runs; its name is that of the view.
         figures: `benchmark/figure`, each a panel with its 95 % interval.
 
     Raises:
@@ -44,16 +43,16 @@ def workspace(entity: str, project: str, name: str, figures: Sequence[str]) -> A
         from wandb_workspaces.reports.v2 import LinePlot, MediaBrowser, WeavePanelSummaryTable
         from wandb_workspaces.workspaces import Section, Workspace
     except ImportError as error:
-        raise UserError(f"wandb_layout: {error}; pip install 'musician[wandb]'") from error
+        raise UserError(f"logger.wandb.workspace: {error}; pip install 'musician[wandb]'") from error
 
-    def section(title: str, panels: dict[str, tuple[str, ...]]) -> Any:
-        plots: list[Any] = [LinePlot(title=panel, x=STEP, y=list(metrics)) for panel, metrics in panels.items()]
+    def section(title: str, plotted: dict[str, tuple[str, ...]]) -> Any:
+        plots: list[Any] = [LinePlot(title=panel, x=STEP, y=list(metrics)) for panel, metrics in plotted.items()]
         return Section(name=title, panels=plots, is_open=True)
 
-    first, *others = (section(title, panels) for title, panels in SECTIONS.items())
+    first, *others = (section(title, plotted) for title, plotted in SECTIONS.items())
     benchmarks = section("Benchmarks, 95 % intervals", {figure: interval(figure) for figure in figures})
     benchmarks.panels.append(MediaBrowser(title="accuracy", media_keys=["eval/accuracy"]))
     samples = Section(name="Samples", panels=[WeavePanelSummaryTable(table_name="samples")], is_open=True)
     pictures = MediaBrowser(title="figures against what was swept", media_keys=["sweep/figures"])
     sweeps = Section(name="Sweeps", panels=[pictures, WeavePanelSummaryTable(table_name="sweep/jobs")])
-    return Workspace(entity, project, name, sections=[first, benchmarks, samples, *others, sweeps])
+    return Workspace(entity, project, project, sections=[first, benchmarks, samples, *others, sweeps])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from musician.runtime.atomic import write_text
 from musician.runtime.errors import UserError
+from musician.training.loggers.wandb_layout import panels
 
 #: Holds the id of a run directory's W&B run.
 FILE = "wandb_run_id"
@@ -30,10 +31,12 @@ class WandbRun(WandbLogger):
         sweep_dir: directory of the sweep the run is a job of; its name is the group.
         continues: run directory or checkpoint that this run continues, whose id it takes over.
         log_adapter: upload the best weights when training has ended, as an artifact of type `model`.
+        workspace: figures of benchmarks, as `mmlu/micro`: a new run also saves a view of the project, with panels of
+            these and of everything else that is logged; None does not.
         job_type: what W&B lists the run as; None is `sweep` for a job of a sweep and `train` for others.
 
     Raises:
-        UserError: online, and there is no key; W&B would ask for one.
+        UserError: online, and there is no key; W&B would ask for one. A workspace offline.
     """
 
     def __init__(
@@ -45,11 +48,15 @@ class WandbRun(WandbLogger):
         sweep_dir: str | None = None,
         continues: str | None = None,
         log_adapter: bool = False,
+        workspace: Sequence[str] | None = None,
         job_type: str | None = None,
     ) -> None:
         if not offline and os.environ.get("WANDB_MODE", "online") == "online":
-            check_key("logger.wandb.offline=false")
+            check_key()
+        if offline and workspace is not None:
+            raise UserError("logger.wandb.workspace: a view is saved online only; add logger.wandb.offline=false")
         self.log_adapter = log_adapter
+        self._workspace = workspace
         group = Path(sweep_dir).name if sweep_dir else None
         super().__init__(
             name=f"{name} {Path(save_dir).name}" if group else name,
@@ -73,7 +80,10 @@ class WandbRun(WandbLogger):
         begins = self._experiment is None
         run = super().experiment
         if begins and self.save_dir is not None and isinstance(run, Run):
-            write_text(Path(self.save_dir) / FILE, run.id + "\n")
+            file = Path(self.save_dir) / FILE
+            if self._workspace is not None and not file.exists():
+                panels(run.entity, run.project, list(self._workspace)).save_as_new_view()
+            write_text(file, run.id + "\n")
             for metric, best in _BEST.items():
                 run.define_metric(metric, step_metric="trainer/global_step", summary=best)
         return run
@@ -104,8 +114,8 @@ def _known_id(directory: Path, continues: str | None) -> str | None:
     return file.read_text().strip() if file else None
 
 
-def check_key(what: str) -> None:
-    """Refuse what needs a key of W&B where there is none; W&B itself would ask for it.
+def check_key() -> None:
+    """Refuse to go online where there is no key of W&B; W&B itself would ask for it.
 
     Raises:
         UserError: there is no key.
@@ -114,5 +124,6 @@ def check_key(what: str) -> None:
 
     if not wandb.login(prompt=False, verify=False):
         raise UserError(
-            f"{what} needs a key: run `wandb login` or set WANDB_API_KEY, or stay offline and run `wandb sync` later"
+            "logger.wandb.offline=false needs a key: run `wandb login` or set WANDB_API_KEY, or stay offline and run "
+            "`wandb sync` later"
         )

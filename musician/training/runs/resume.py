@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def changed_science(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     lines = [
         line
         for node, free in SCIENCE.items()
-        for line in _differences(before.get(node, _ABSENT), now.get(node, _ABSENT), node, [f"{node}.{f}" for f in free])
+        for line in differences(before.get(node, _ABSENT), now.get(node, _ABSENT), node, [f"{node}.{f}" for f in free])
     ]
     named: dict[tuple[str, str], str] = {}
     for line in lines:
@@ -92,26 +92,39 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], allowed: 
         UserError: naming them.
     """
     changes = changed_science(before["config"], now["config"]) if "config" in now else []
-    changes += [line for fact in FACTS if fact in now for line in _differences(before.get(fact), now[fact], fact, [])]
+    changes += [line for fact in FACTS if fact in now for line in differences(before.get(fact), now[fact], fact)]
     if not changes:
         return None
-    said = "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
     if allowed:
-        return said
+        return in_short(changes)
     raise UserError(
-        f"ckpt_path: the run that continues was made with another config: {said}; give its overrides "
+        f"ckpt_path: the run that continues was made with another config: {in_short(changes)}; give its overrides "
         "(.hydra/overrides.yaml), or allow_changed_config=true"
     )
 
 
-def _differences(before: Any, now: Any, path: str, free: list[str]) -> Iterator[str]:
+def differences(before: Any, now: Any, path: str = "", free: Collection[str] = ()) -> Iterator[str]:
+    """Yield `path: before -> now` for what differs between two trees.
+
+    Args:
+        before: the old tree.
+        now: the new one.
+        path: of both in a larger tree.
+        free: paths that may differ.
+    """
     if path in free or before == now:
         return
     if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in [*before, *(key for key in now if key not in before)]:
-            yield from _differences(before.get(key, _ABSENT), now.get(key, _ABSENT), f"{path}.{key}", free)
+        for key in dict.fromkeys([*before, *now]):
+            deeper = f"{path}.{key}" if path else str(key)
+            yield from differences(before.get(key, _ABSENT), now.get(key, _ABSENT), deeper, free)
         return
     yield f"{path}: {_short(before)} -> {_short(now)}"
+
+
+def in_short(changes: Sequence[str]) -> str:
+    """Return changes in one line, the first five in full."""
+    return "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
 
 
 def _short(value: Any) -> str:

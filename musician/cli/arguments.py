@@ -1,17 +1,37 @@
-"""Plain words on a command's command line, for commands whose first arguments are obvious."""
+"""What users naturally write on a command line, as overrides of Hydra."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from musician.cli.entry import quote
+from omegaconf import OmegaConf
+
+from musician.cli.keys import CONF_DIR
 
 #: Hydra's options that take the next word.
 _VALUED = {
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
     *("--experimental-rerun",),
 }
+
+#: A value that begins with one of these is Hydra's grammar already.
+_QUOTES = ("'", '"', "$")
+
+
+def spell_override(argument: str, config_name: str) -> str:
+    """Write an argument as Hydra reads it.
+
+    `lora=null` chooses the option `none`. For the commands that open a finished model, `model=PATH` sets `model.path`:
+    `model` is also the group of models to train, and Hydra would look for an option of that name.
+    """
+    key, equals, value = argument.partition("=")
+    if value == "null" and (CONF_DIR / key / "none.yaml").is_file():
+        return f"{key}=none"
+    if key != "model" or not equals or "model" not in OmegaConf.load(CONF_DIR / f"{config_name}.yaml"):
+        return argument
+    return f"model.path={value if value[:1] in _QUOTES else quote(value)}"
 
 
 def name_words(arguments: Sequence[str], keys: Sequence[str], command: str) -> list[str]:
@@ -31,7 +51,7 @@ def name_words(arguments: Sequence[str], keys: Sequence[str], command: str) -> l
     named, option = [], ""
     for word in arguments:
         key, _, value = word.partition("=")
-        if key in keys and value and value[0] not in "'\"$":
+        if key in keys and value and value[0] not in _QUOTES:
             word = f"{key}={quote(value)}"
         elif word[:1] not in ("-", "~", "+") and option not in _VALUED and ("=" not in word or Path(word).exists()):
             if not free:
@@ -40,3 +60,8 @@ def name_words(arguments: Sequence[str], keys: Sequence[str], command: str) -> l
         named.append(word)
         option = word
     return named
+
+
+def quote(value: str) -> str:
+    """Return a value as a quoted string of Hydra's grammar: a backslash counts only before a quote or the end."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), value) + "'"

@@ -6,15 +6,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from musician.cli.keys import CONF_DIR
-from musician.cli.published import SILENT, agrees
-from musician.diff_paper import lines
+from musician.cli.published import SILENT, agrees, compare_published
 
 
 def differing(column, *overrides):
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
-        cfg = compose("diff_paper", list(overrides))
-    return {s.key for s, value in lines(cfg) if agrees(getattr(s, column), value) is False}
+        cfg = compose("plan", list(overrides))
+    return {s.key for s, value in compare_published(cfg) if agrees(getattr(s, column), value) is False}
 
 
 #: Sixteen A800 need a row each; the sources do not say what "batch size 8" was in pre-training.
@@ -47,7 +46,7 @@ def test_agreement(stated, value, same):
 
 
 def test_the_command_prints_and_leaves_nothing(tmp_path):
-    outcome = call("diff_paper", "+experiment=sft", "hardware=8xv100", cwd=tmp_path)
+    outcome = call("plan", "+experiment=sft", "hardware=8xv100", "paper=true", cwd=tmp_path)
     assert_ran(outcome)
     assert "released code" in outcome.stdout
     assert "README and paper: 0 of" in outcome.stdout
