@@ -1,4 +1,4 @@
-"""Train a language model: `python -m musician.train +experiment=sft hardware=8xv100`; `--help` lists groups and examples."""
+"""Train a language model: `python -m musician.train +experiment=sft hardware=8xv100`; `--help` lists groups."""
 
 from __future__ import annotations
 
