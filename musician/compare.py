@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from musician.cli.entry import command
+from musician.cli.tables import print_table
 from musician.runtime.atomic import write_text
+from musician.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from musician.benchmarks.statistics.comparison import Comparison, Difference
 
 RUNS = ("a", "b")
@@ -34,7 +33,6 @@ def main(cfg: DictConfig) -> None:
     from musician.benchmarks.multiple_choice.records import prediction_files
     from musician.benchmarks.statistics.comparison import compare_runs
     from musician.benchmarks.tunes.written_comparison import read_generations
-    from musician.runtime.errors import UserError
 
     if not cfg.a or not cfg.b:
         raise UserError("compare: give two runs: python -m musician.compare RUN_A RUN_B")
@@ -64,28 +62,17 @@ def compare_tunes(written: Mapping[str, Any]) -> dict[str, Any]:
     from musician.benchmarks.tunes.written_comparison import compare_written, percentiles
 
     differences, ranks = compare_written(written["a"], written["b"]), percentiles(written)
-    console, table = paper(f"generation: B against A, {len(written['a']):,} requests")
-    for column in ("measure", "n", "A", "B", "B - A [95 %]"):
-        table.add_column(column, justify="left" if column == "measure" else "right", no_wrap=True)
+    rows = []
     for name, found in differences.items():
         interval = "-" if found.low != found.low else f"[{found.low:+.3f}, {found.high:+.3f}]"
-        cells = (f"{found.a:.3f}", f"{found.b:.3f}", f"{found.b - found.a:+.3f} {interval}")
-        table.add_row(name, str(found.n), *cells, style="bold" if found.separable else None)
-    console.print(table)
+        difference = f"{found.b - found.a:+.3f} {interval}"
+        rows.append((name, found.n, f"{found.a:.3f}", f"{found.b:.3f}", difference))
+    title = f"generation: B against A, {len(written['a']):,} requests"
+    bold = [place for place, found in enumerate(differences.values()) if found.separable]
+    print_table(title, ("measure", "n", "A", "B", "B - A [95 %]"), rows, left=("measure",), bold=bold)
     for name, each in ranks.items():
-        shown = " against ".join(f"{each[run]:.0f}" for run in RUNS)
-        console.print(f"  {name}: mean percentile of A against B {shown}", markup=False)
+        print(f"  {name}: mean percentile of A against B {' against '.join(f'{each[run]:.0f}' for run in RUNS)}")
     return {"measures": {name: asdict(found) for name, found in differences.items()}, "percentiles": ranks}
-
-
-def paper(title: str) -> tuple[Console, Table]:
-    """Return a console that is wide enough where there is no terminal, and an empty table."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, width=None if Console().is_terminal else 160)
-    return console, Table(title=title, box=box.SIMPLE_HEAD)
 
 
 def as_plain(comparison: Comparison) -> dict[str, Any]:
@@ -102,22 +89,18 @@ def as_plain(comparison: Comparison) -> dict[str, Any]:
 
 def show(comparison: Comparison) -> None:
     """Print the table of a benchmark and its notes."""
-    console, table = paper(f"{comparison.benchmark}: B against A, {comparison.paired:,} questions")
-    columns = [name for name in COLUMNS if console.width >= 130 or name not in SPARED]
-    for column in columns:
-        wide = column in ("subset", "verdict")
-        table.add_column(column, justify="left" if wide else "right", no_wrap=not wide)
-    for name, found in comparison.differences.items():
-        cells = dict(zip(COLUMNS, row(name, found), strict=True))
-        table.add_row(*(cells[column] for column in columns), style="bold" if found.separable else None)
-    console.print(table)
+    found = comparison.differences
+    title = f"{comparison.benchmark}: B against A, {comparison.paired:,} questions"
+    bold = [place for place, one in enumerate(found.values()) if one.separable]
+    rows = [row(name, one) for name, one in found.items()]
+    print_table(title, COLUMNS, rows, left=("subset", "verdict"), spared=SPARED, bold=bold)
     for note in comparison.notes:
-        console.print(f"  {note}", markup=False)
+        print(f"  {note}")
     alike = str(comparison.calibration_a) == str(comparison.calibration_b)
     both = (("A and B", comparison.calibration_a),)
     apart = (("A", comparison.calibration_a), ("B", comparison.calibration_b))
     for run, calibration in both if alike else apart:
-        console.print(f"  calibration of {run}: {calibration}", markup=False)
+        print(f"  calibration of {run}: {calibration}")
 
 
 def row(name: str, found: Difference) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from musician.cli.entry import build_selected, command
 from musician.cli.published import show_published
+from musician.cli.tables import print_table
+from musician.runtime.errors import UserError
 
 
 @command("plan")
@@ -99,8 +101,6 @@ def scaling(cfg: DictConfig, hardware: Any, network: Any, flops: float) -> list[
     Raises:
         UserError: a cluster that is no whole number of nodes.
     """
-    from musician.runtime.errors import UserError
-
     if None in (hardware.peak_flops, hardware.card_bandwidth, hardware.node_bandwidth):
         return []
     part = [cards for cards in cfg.clusters if cards > cfg.cards_per_node and cards % cfg.cards_per_node]
@@ -191,8 +191,6 @@ def refuse_misfit(plan: dict[str, Any], name: str) -> None:
     Raises:
         UserError: naming the nearest change that fits.
     """
-    from musician.runtime.errors import UserError
-
     if plan["fits"]:
         return
     fitting = [change for change, fits in plan["alternatives"].items() if fits]
@@ -203,16 +201,8 @@ def refuse_misfit(plan: dict[str, Any], name: str) -> None:
 
 def show(plan: dict[str, Any]) -> None:
     """Print the table and what follows from it."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="memory of a rank", box=box.SIMPLE_HEAD)
-    table.add_column("part")
-    table.add_column("GiB", justify="right")
-    for part, size in plan["memory"].items():
-        table.add_row(part, f"{size / 2**30:.3f}")
-    Console(highlight=False).print(table)
+    sizes = [(part, f"{size / 2**30:.3f}") for part, size in plan["memory"].items()]
+    print_table("memory of a rank", ("part", "GiB"), sizes, left=("part",))
     batch = plan["batch"]
     print(
         "micro-batch {micro_batch_size} x accumulation {accumulation} x ranks {ranks} = {global_batch_size}".format(
@@ -233,26 +223,25 @@ def show(plan: dict[str, Any]) -> None:
 
 def show_scaling(plan: dict[str, Any]) -> None:
     """Print what communication leaves of larger clusters."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="an optimiser step of a cluster, nothing overlapped", box=box.SIMPLE_HEAD)
-    for column in ("ZeRO", "cards", "rows", "GB sent", "s on links", "efficiency %", "1000 tokens/s"):
-        table.add_column(column, justify="right")
+    rows = []
     for step in plan["scaling"]:
         low, high = sorted(100 * share for share in step["efficiency"])
         least, most = (rate / 1000 for rate in step["tokens_per_second"])
-        table.add_row(
-            f"{step['stage']}{' *' if step['stage'] == plan['stage'] else '  '}",
-            *(f"{step['cards']}", f"{step['rows']:,}", f"{step['sent'] / 1e9:.2f}"),
-            *(f"{step['seconds_communicating']:.3f}", f"{low:.1f}-{high:.1f}", f"{least:,.0f}-{most:,.0f}"),
+        rows.append(
+            (
+                f"{step['stage']}{' *' if step['stage'] == plan['stage'] else '  '}",
+                *(step["cards"], f"{step['rows']:,}", f"{step['sent'] / 1e9:.2f}"),
+                *(f"{step['seconds_communicating']:.3f}", f"{low:.1f}-{high:.1f}", f"{least:,.0f}-{most:,.0f}"),
+            )
         )
-    Console(highlight=False).print(table)
+    columns = ("ZeRO", "cards", "rows", "GB sent", "s on links", "efficiency %", "1000 tokens/s")
+    print_table("an optimiser step of a cluster, nothing overlapped", columns, rows)
     slow, fast = plan["scaling"][0]["seconds_computing"]
     batch = plan["batch"]["global_batch_size"]
     print(f"* this job's stage; a step computes for {fast:.2f} to {slow:.2f} s, a card sends so many GB (10^9 bytes)")
-    print(f"rows grow with the cards, which is other science: global_batch_size={batch} employs at most {batch} cards")
+    print(
+        f"rows grow with the cards, which changes the effective batch size: global_batch_size={batch} employs at most {batch} cards"
+    )
 
 
 if __name__ == "__main__":

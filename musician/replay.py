@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from musician.cli.entry import command
+from musician.cli.tables import print_table
+from musician.runtime.atomic import write_text
+from musician.runtime.errors import UserError
+from musician.training.runs.summary import read_summary
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from musician.cli.job import Job
     from musician.training.runs.replay import Step, StepReplay
 
@@ -25,7 +28,6 @@ CALLBACKS = ("step_metrics", "progress")
 def main(cfg: DictConfig) -> None:
     """Find, build, train forward, show, write."""
     from musician.cli.job import build_job
-    from musician.runtime.errors import UserError
     from musician.training.callbacks.randomness import RanksInTurn
     from musician.training.checkpoint_layout import layout_of
     from musician.training.runs.replay import StepReplay, find_start
@@ -61,9 +63,6 @@ def check_request(cfg: DictConfig) -> tuple[Path, int, Path]:
     Raises:
         UserError: not given, not there, beyond the end of a finished run, or output inside the run.
     """
-    from musician.runtime.errors import UserError
-    from musician.training.runs.summary import read_summary
-
     if cfg.run is None or cfg.step is None:
         raise UserError("replay: give a run and a step: python -m musician.replay outputs/sft/RUN 7")
     run, output = Path(cfg.run).expanduser(), Path(cfg.output_dir).expanduser()
@@ -113,7 +112,6 @@ def check_facts(job: Job, record: dict[str, Any]) -> None:
     Raises:
         UserError: naming them.
     """
-    from musician.runtime.errors import UserError
     from musician.training.runs.resume import FACTS
 
     changed = [f"{fact}: {record[fact]} -> {job.facts[fact]}" for fact in FACTS if record[fact] != job.facts[fact]]
@@ -123,10 +121,6 @@ def check_facts(job: Job, record: dict[str, Any]) -> None:
 
 def take_step(job: Job, watch: StepReplay, start: Path | None) -> tuple[Step | None, str | None]:
     """Train forward to the end of a step; what it did, and why it could not be finished where it could not."""
-    import warnings
-
-    from musician.runtime.errors import UserError
-
     # The callbacks whose states a checkpoint holds as well are left out on purpose.
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
     state = None if start is None else str(start / "state.ckpt")
@@ -156,62 +150,49 @@ def compared(run: Path, step: Step) -> dict[str, Any]:
 
 def write(file: Path, content: dict[str, Any]) -> None:
     """Write the step for other programs."""
-    from musician.runtime.atomic import write_text
-
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(content, indent=2) + "\n")
 
 
 def show(step: Step, log: dict[str, Any], rows: int, characters: int) -> None:
     """Print the rows, the layers and the numbers of a step."""
-    from rich.console import Console
-
-    console = Console(highlight=False, width=None if Console().is_terminal else 160)
-    show_rows(console, step, rows, characters)
-    show_layers(console, step)
+    show_rows(step, rows, characters)
+    show_layers(step)
     for name, entry in log.items():
         value = "-" if entry["replayed"] is None else f"{entry['replayed']:.9g}"
-        console.print(f"  {name:16} {value:>14}  {entry['verdict']}", markup=False)
+        print(f"  {name:16} {value:>14}  {entry['verdict']}")
 
 
-def show_rows(console: Console, step: Step, rows: int, characters: int) -> None:
+def show_rows(step: Step, rows: int, characters: int) -> None:
     """Print the table of the micro-batches; a row's text in one line."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=f"step {step.step}, epoch {step.epoch}: what it trained on", box=box.SIMPLE_HEAD)
-    for column in ("micro-batch", "loss", "documents", "tokens", "supervised"):
-        table.add_column(column, justify="right")
-    table.add_column("text", overflow="fold")
-    lines = [(place, micro, row) for place, micro in enumerate(step.micro_batches) for row in micro.rows]
-    for place, micro, row in lines[:rows]:
-        text = repr(row.text if len(row.text) <= characters else row.text[: characters - 3] + "...")
-        documents = f"{row.documents[0]}" + (f" and {len(row.documents) - 1} more" if len(row.documents) > 1 else "")
+    lines = []
+    for place, micro in enumerate(step.micro_batches):
         loss = "-" if micro.loss is None else f"{micro.loss:.4f}"
-        table.add_row(str(place), loss, documents, f"{row.tokens:,}", f"{row.supervised:,}", Text(text))
-    console.print(table)
+        for row in micro.rows:
+            text = repr(row.text if len(row.text) <= characters else row.text[: characters - 3] + "...")
+            others = f" and {len(row.documents) - 1} more" if len(row.documents) > 1 else ""
+            lines.append((place, loss, f"{row.documents[0]}{others}", f"{row.tokens:,}", f"{row.supervised:,}", text))
+    title = f"step {step.step}, epoch {step.epoch}: what it trained on"
+    columns = ("micro-batch", "loss", "documents", "tokens", "supervised", "text")
+    print_table(title, columns, lines[:rows], left=("text",))
     if len(lines) > rows:
-        console.print(f"  {len(lines) - rows} more rows: see the file, or rows={len(lines)}", markup=False)
+        print(f"  {len(lines) - rows} more rows: see the file, or rows={len(lines)}")
 
 
-def show_layers(console: Console, step: Step) -> None:
+def show_layers(step: Step) -> None:
     """Print the table of the layers."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title="trained weights before the update, gradients before clipping", box=box.SIMPLE_HEAD)
-    for column in ("block", "kind"):
-        table.add_column(column)
-    for column in ("weights", "norm of weights", "norm of gradients"):
-        table.add_column(column, justify="right")
-    before = None
-    for layer in step.layers:
-        gradient = "-" if layer.gradient_norm is None else f"{layer.gradient_norm:.4g}"
-        block = "" if layer.block == before else layer.block
-        table.add_row(block, layer.kind, f"{layer.weights:,}", f"{layer.weight_norm:.4g}", gradient)
-        before = layer.block
-    console.print(table)
+    blocks = [layer.block for layer in step.layers]
+    lines = [
+        (
+            "" if place and blocks[place - 1] == layer.block else layer.block,
+            *(layer.kind, f"{layer.weights:,}", f"{layer.weight_norm:.4g}"),
+            "-" if layer.gradient_norm is None else f"{layer.gradient_norm:.4g}",
+        )
+        for place, layer in enumerate(step.layers)
+    ]
+    columns = ("block", "kind", "weights", "norm of weights", "norm of gradients")
+    title = "trained weights before the update, gradients before clipping"
+    print_table(title, columns, lines, left=columns[:2])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from musician.cli.entry import command
+from musician.cli.tables import print_table
 
 if TYPE_CHECKING:
     from musician.training.runs.sweep_results import Job
@@ -69,24 +70,16 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def show(rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:
-    """Print the table, an interval in the cell of its value, and what is to be said of it."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, width=None if Console().is_terminal else 160)
+    """Print the table, an interval in the cell of its value, and the notes."""
     names = dict.fromkeys(name for row in rows for name in row)
     inside = ("/low", "/high", "/n", *([] if any(row["pruned"] for row in rows) else ["pruned"]))
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in (name for name in names if not name.endswith(inside)):
+    shown = [name for name in names if not name.endswith(inside)]
+    headings = []
+    for name in shown:
         asked = next((row[f"{name}/n"] for row in rows if f"{name}/n" in row), None)
-        heading = _HEADINGS.get(name, name) if asked is None else f"{name}\nn={asked:,}"
-        table.add_column(heading, justify="left" if name == "job" else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row, name) for name in names if not name.endswith(inside)))
-    console.print(table)
-    for note in notes:
-        console.print(note, markup=False)
+        headings.append(_HEADINGS.get(name, name) if asked is None else f"{name}\nn={asked:,}")
+    print_table(None, headings, [[_cell(row, name) for name in shown] for row in rows], left=("job",))
+    print(*notes, sep="\n")
 
 
 def _cell(row: dict[str, Any], name: str) -> str:

@@ -10,9 +10,8 @@ from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from rich import box
-from rich.console import Console
-from rich.table import Table
+
+from musician.cli.tables import print_table
 
 #: Stands where a source says nothing.
 SILENT = "-"
@@ -104,15 +103,13 @@ def compare_published(cfg: DictConfig) -> list[tuple[Statement, Any]]:
 
 def show_published(cfg: DictConfig) -> None:
     """Print each statement beside the value of a job, and how many differ."""
-    console = Console(highlight=False, width=None if Console().is_terminal else 150)
-    table = Table(title=f"{cfg.name}, recipe={cfg.recipe.name}, hardware={cfg.hardware.name}", box=box.SIMPLE_HEAD)
-    for heading in ("key", "this job", "README and paper", "released code", "note"):
-        table.add_column(heading, overflow="fold")
     lines = compare_published(cfg)
-    for statement, value in lines:
-        cells = [_cell(stated, agrees(stated, value)) for stated in (statement.readme, statement.code)]
-        table.add_row(statement.key, _short(value), *cells, statement.note)
-    console.print(table)
+    rows = [
+        (s.key, _short(value), *(_cell(stated, agrees(stated, value)) for stated in (s.readme, s.code)), s.note)
+        for s, value in lines
+    ]
+    columns = ("key", "this job", "README and paper", "released code", "note")
+    print_table(f"{cfg.name}, recipe={cfg.recipe.name}, hardware={cfg.hardware.name}", columns, rows, left=columns)
     for name, source in (("README and paper", "readme"), ("released code", "code")):
         same = [agrees(getattr(statement, source), value) for statement, value in lines]
         print(f"{name}: {same.count(False)} of {len(same) - same.count(None)} statements differ")
