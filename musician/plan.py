@@ -239,9 +239,8 @@ def show_scaling(plan: dict[str, Any]) -> None:
     slow, fast = plan["scaling"][0]["seconds_computing"]
     batch = plan["batch"]["global_batch_size"]
     print(f"* this job's stage; a step computes for {fast:.2f} to {slow:.2f} s, a card sends so many GB (10^9 bytes)")
-    print(
-        f"rows grow with the cards, which changes the effective batch size: global_batch_size={batch} employs at most {batch} cards"
-    )
+    print("rows grow with the cards, which changes the effective batch size:", end=" ")
+    print(f"global_batch_size={batch} employs at most {batch} cards")
 
 
 if __name__ == "__main__":
