@@ -51,4 +51,4 @@ def test_the_command_prints_and_leaves_nothing(tmp_path):
     assert "released code" in outcome.stdout
     assert "README and paper: 0 of" in outcome.stdout
     assert "DIFFERS" in outcome.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from musician.cli.arguments import quote
 from musician.cli.processes import job_command
 from musician.runtime.errors import REQUEUE, UserError
-from musician.training.runs.resume import differences, in_short
+from musician.training.runs.changes import differences, in_short
 from musician.training.runs.summary import read_summary
 from musician.training.slurm import without_tasks
 

@@ -6,7 +6,8 @@ import pytest
 from commands import TINY, assert_ran, assert_refused, call, tunes, write_jsonl
 
 from musician.runtime.errors import UserError
-from musician.training.runs.resume import changed_science, check_unchanged, differences
+from musician.training.runs.changes import differences
+from musician.training.runs.resume import changed_science, check_unchanged
 
 
 @pytest.fixture(scope="module")

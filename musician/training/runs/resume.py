@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from musician.model.checkpoint import resolve_checkpoint
 from musician.runtime.errors import UserError
+from musician.training.runs.changes import ABSENT, differences, in_short
 
 #: What decides the weights that a run ends with: nodes of the config, and what of them does not.
 SCIENCE: dict[str, tuple[str, ...]] = {
@@ -30,8 +31,6 @@ SCIENCE: dict[str, tuple[str, ...]] = {
 
 #: Facts of the run record that are compared as well.
 FACTS = ("data_key", "tokenizer_hash", "template")
-
-_ABSENT = "absent"
 
 
 def find_state(ckpt_path: str | None, output_dir: str | Path) -> Path | None:
@@ -68,7 +67,7 @@ def changed_science(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     lines = [
         line
         for node, free in SCIENCE.items()
-        for line in differences(before.get(node, _ABSENT), now.get(node, _ABSENT), node, [f"{node}.{f}" for f in free])
+        for line in differences(before.get(node, ABSENT), now.get(node, ABSENT), node, [f"{node}.{f}" for f in free])
     ]
     named: dict[tuple[str, str], str] = {}
     for line in lines:
@@ -101,32 +100,3 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], allowed: 
         f"ckpt_path: the run that continues was made with another config: {in_short(changes)}; give its overrides "
         "(.hydra/overrides.yaml), or allow_changed_config=true"
     )
-
-
-def differences(before: Any, now: Any, path: str = "", free: Collection[str] = ()) -> Iterator[str]:
-    """Yield `path: before -> now` for what differs between two trees.
-
-    Args:
-        before: the old tree.
-        now: the new one.
-        path: of both in a larger tree.
-        free: paths that may differ.
-    """
-    if path in free or before == now:
-        return
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in dict.fromkeys([*before, *now]):
-            deeper = f"{path}.{key}" if path else str(key)
-            yield from differences(before.get(key, _ABSENT), now.get(key, _ABSENT), deeper, free)
-        return
-    yield f"{path}: {_short(before)} -> {_short(now)}"
-
-
-def in_short(changes: Sequence[str]) -> str:
-    """Return changes in one line, the first five in full."""
-    return "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
