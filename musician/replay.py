@@ -29,7 +29,6 @@ def main(cfg: DictConfig) -> None:
     """Find, build, train forward, show, write."""
     from musician.cli.job import build_job
     from musician.training.callbacks.randomness import RanksInTurn
-    from musician.training.checkpoint_layout import layout_of
     from musician.training.runs.replay import StepReplay, find_start
 
     run, step, output = check_request(cfg)
@@ -38,8 +37,6 @@ def main(cfg: DictConfig) -> None:
     start = find_start(run, step, record.get("resumed_from"))
     if start is None:
         notes.append(f"no checkpoint to begin with before step {step}: trains from the start of the run")
-    else:
-        layout_of(start / "state.ckpt")  # refuses one with missing shards
     for note in notes:
         print(f"note: {note}")
     print(f"run: {run}\nbegins: {start or 'at the start'}", flush=True)

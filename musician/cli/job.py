@@ -20,7 +20,6 @@ from musician.data.rendering.tokenizer import tokenizer_hash
 from musician.model.lora import attach_lora, count_parameters
 from musician.model.network import check_vocabulary
 from musician.runtime.hardware import Hardware
-from musician.training.checkpoint_layout import Layout, accept_any_layout, describe_change, layout_of
 from musician.training.datamodule import TokenDataModule
 from musician.training.module import CausalLMModule
 from musician.training.runs.resume import check_unchanged, find_state, read_record
@@ -91,10 +90,6 @@ def build_job(cfg: DictConfig, callbacks: Iterable[Callback] = ()) -> Job:
     checkpoint = find_state(cfg.ckpt_path, cfg.output_dir)
     earlier = read_record(checkpoint) if checkpoint else None
     notes = _check_resume(cfg, earlier, {"config": config})
-    if checkpoint:
-        before = layout_of(checkpoint / "state.ckpt")
-        now = Layout(hardware.zero_stage, hardware.world_size)
-        notes += [] if before == now else [describe_change(before, now)]
 
     seed_everything(cfg.seed, workers=True, verbose=False)
     benchmarks = build_selected(cfg.get("benchmark") or {})
@@ -112,7 +107,6 @@ def build_job(cfg: DictConfig, callbacks: Iterable[Callback] = ()) -> Job:
         callbacks=chosen,
         logger=loggers,
     )
-    accept_any_layout(trainer, module)
     return Job(
         module=module,
         datamodule=datamodule,

@@ -190,14 +190,17 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def gathered(parameters: Iterable[nn.Parameter]) -> AbstractContextManager[Any]:
-    """Return a context in which parameters that ZeRO-3 has sharded are whole; a collective call of all ranks."""
+def gathered(parameters: Iterable[nn.Parameter], modifier_rank: int | None = None) -> AbstractContextManager[Any]:
+    """Return a context in which parameters that ZeRO-3 has sharded are whole; a collective call of all ranks.
+
+    What `modifier_rank` writes into them is kept.
+    """
     sharded = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
     if not sharded:
         return nullcontext()
     import deepspeed
 
-    return deepspeed.zero.GatheredParameters(sharded)
+    return deepspeed.zero.GatheredParameters(sharded, modifier_rank=modifier_rank)
 
 
 def _for_training(network: Any, gradient_checkpointing: bool) -> nn.Module:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from musician.model.network import output_head
 from musician.runtime.errors import UserError
-from musician.training.checkpoint_layout import Layout, layout_of, read_whole, spread
+from musician.training.state import gather_state, shard_state
 
 
 class ZeroStrategy(DeepSpeedStrategy):
@@ -121,16 +120,17 @@ class ZeroStrategy(DeepSpeedStrategy):
         for parameter in head.parameters():
             register_external_parameter(module, parameter)
 
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """Write one file in Lightning's plain format, which any strategy continues from."""
+        gather_state(checkpoint, self.deepspeed_engine, self.lightning_module)
+        super(DeepSpeedStrategy, self).save_checkpoint(checkpoint, filepath, storage_options)
+
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Continue from a state: this layout's own by DeepSpeed, any other put together and cut again."""
-        assert isinstance(self.config, dict)
-        stage = self.config["zero_optimization"]["stage"]
-        if layout_of(Path(checkpoint_path)) == Layout(stage, self.world_size):
-            return super().load_checkpoint(checkpoint_path, weights_only)
-        module: Any = self.lightning_module
-        whole = read_whole(Path(checkpoint_path), module)
-        spread(whole, self.deepspeed_engine, module)
-        return whole.checkpoint
+        """Continue from a state that any strategy wrote."""
+        # Mapped: the ranks of a node share the memory.
+        state: dict[str, Any] = torch.load(checkpoint_path, map_location="cpu", mmap=True, weights_only=False)
+        shard_state(state, self.deepspeed_engine, self.lightning_module)
+        return state
 
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Run the backward pass; Lightning has already divided by the accumulation steps, DeepSpeed must not again."""

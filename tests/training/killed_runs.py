@@ -24,10 +24,10 @@ OVERRIDES = (
 )
 LIBRARIES = ("deepspeed", "peft", "datasets", "transformers", "music21", "pytorch_lightning.loggers")
 PARTS = (
-    "assembly",
+    "cli.job",
     "training.module",
-    "training.record",
-    "training.resume",
+    "training.runs.record",
+    "training.runs.resume",
     "training.strategy",
     "training.datamodule",
 )

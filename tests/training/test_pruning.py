@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 from musician.runtime.errors import UserError
 from musician.training.callbacks.evaluation import Evaluations
 from musician.training.callbacks.pruning import FILE, MedianPruning, median_at
-from musician.training.runs.summary import read_summary, summarise
+from musician.training.runs.summary import summarise
 
 from .test_evaluation import Quiz
 from .toys import data, fit, write_tunes
@@ -24,14 +24,12 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 CURVE = st.lists(st.integers(0, 9).map(float), min_size=3, max_size=3)
 
 
-def finish_job(sweep, name, curve, pruned=None, metric="val/loss"):
+def leave_job(sweep, name, curve, finished=True, metric="val/loss"):
     """Leave what a job leaves that the others look at."""
     folder = sweep / name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_text(json.dumps({"metric": metric, "values": dict(enumerate(curve, 1))}))
-    figures = {"trainable_parameters": 1, "parameters": 1, "seconds_training": 1.0, "tokens_seen": 1}
-    content = {"step": 3, "objective": metric, "metrics": {}, "peak_memory_gib": 1.0, "pruned": pruned, **figures}
-    (folder / "summary.json").write_text(json.dumps(content))
+    content = {"metric": metric, "values": dict(enumerate(curve, 1)), "finished": finished}
+    (folder / FILE).write_text(json.dumps(content))
 
 
 def trainer_at(step, loss):
@@ -79,7 +77,7 @@ def pruned_by_optuna(mine, others, mode, startup, warmup):
 def test_it_decides_as_optunas_median_pruner(tmp_path_factory, mine, others, mode, startup, warmup):
     sweep = tmp_path_factory.mktemp("sweep")
     for index, (curve, pruned) in enumerate(others):
-        finish_job(sweep, str(index), curve, "too bad" if pruned else None)
+        leave_job(sweep, str(index), curve, not pruned)
     (sweep / "me").mkdir()
     callback = MedianPruning(sweep / "me", sweep, "val/loss", mode, startup, warmup)
     assert pruned_at(callback, mine) == pruned_by_optuna(mine, others, mode, startup, warmup)
@@ -91,12 +89,11 @@ def test_a_job_with_other_steps_counts_with_what_it_had_reached():
 
 
 def test_jobs_of_another_metric_and_unfinished_ones_are_not_compared_with(tmp_path):
-    finish_job(tmp_path, "other", [0.0] * 3, metric="eval/quiz/all")
-    finish_job(tmp_path, "running", [0.0] * 3)
-    (tmp_path / "running" / "summary.json").unlink()
+    leave_job(tmp_path, "other", [0.0] * 3, metric="eval/quiz/all")
+    leave_job(tmp_path, "running", [0.0] * 3, finished=False)
     (tmp_path / "me").mkdir()
     assert pruned_at(MedianPruning(tmp_path / "me", tmp_path, startup_jobs=1), [5.0] * 3) is None
-    finish_job(tmp_path, "running", [0.0] * 3)
+    leave_job(tmp_path, "running", [0.0] * 3)
     assert pruned_at(MedianPruning(tmp_path / "me", tmp_path, startup_jobs=1), [5.0] * 3) == 1
 
 
@@ -111,7 +108,6 @@ def job(tunes, folder, *more, **options):
     pruning = MedianPruning(folder, folder.parent, startup_jobs=1, **options)
     run = fit(tunes, folder / "checkpoints", callbacks=[*more, pruning], epochs=3)
     summary = summarise(run.trainer, pruning.monitor, (1, 1))
-    summary.write(folder)
     return run, summary
 
 
@@ -119,10 +115,12 @@ def test_a_job_that_is_worse_ends_at_its_first_validation_and_says_why(tunes, tm
     whole, summary = job(tunes, tmp_path / "whole")
     assert summary.pruned is None
     assert summary.step == whole.trainer.global_step == 12
-    losses = json.loads((tmp_path / "whole" / FILE).read_text())["values"]
+    content = json.loads((tmp_path / "whole" / FILE).read_text())
+    losses = content["values"]
+    assert content["finished"]
     assert list(losses) == ["4", "8", "12"]
     assert losses["12"] == pytest.approx(summary.metrics["val/loss"])
-    finish_job(tmp_path, "whole", [0.0] * 3)
+    leave_job(tmp_path, "whole", [0.0] * 3)
     quiz = Evaluations({"quiz": Quiz()}, data(tunes).renderer, tmp_path / "worse" / "eval", at_start=False)
     _, summary = job(tunes, tmp_path / "worse", quiz)
     assert summary.step == 4
@@ -131,11 +129,11 @@ def test_a_job_that_is_worse_ends_at_its_first_validation_and_says_why(tunes, tm
     assert f"pruned: {summary.pruned}" in capsys.readouterr().err
     assert quiz.history == {}, "benchmarks ran for a job that had been given up"
     assert (tmp_path / "worse" / "checkpoints" / "last").resolve().name == "step-000004"
-    assert read_summary(tmp_path / "worse") == summary
+    assert not json.loads((tmp_path / "worse" / FILE).read_text())["finished"], "others must not compare with it"
 
 
 def test_a_benchmark_can_be_what_is_compared(tunes, tmp_path):
-    finish_job(tmp_path, "good", [2.0] * 12, metric="eval/quiz/all")
+    leave_job(tmp_path, "good", [2.0] * 12, metric="eval/quiz/all")
     quiz = Evaluations({"quiz": Quiz()}, data(tunes).renderer, tmp_path / "eval", at_start=False, every_n_steps=2)
     _, summary = job(tunes, tmp_path / "bad", quiz, monitor="eval/quiz/all", mode="max")
     assert summary.step == 2
@@ -150,19 +148,3 @@ def test_a_metric_that_nothing_measures_is_refused(tunes, tmp_path):
 def test_a_mode_that_cannot_be_is_refused(tmp_path):
     with pytest.raises(UserError, match="must be min or max"):
         MedianPruning(tmp_path, mode="least")
-
-
-def test_a_summary_of_another_version_is_read_and_half_a_one_refused(tmp_path):
-    finish_job(tmp_path, "job", [1.0])
-    file = tmp_path / "job" / "summary.json"
-    content = json.loads(file.read_text())
-    file.write_text(json.dumps({**content, "of_tomorrow": 1}))
-    assert read_summary(tmp_path / "job").step == 3
-    del content["pruned"]
-    file.write_text(json.dumps(content))
-    assert read_summary(tmp_path / "job").pruned is None
-    del content["step"]
-    file.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"summary.json.*'step'.*remove it"):
-        read_summary(tmp_path / "job")
-    assert read_summary(tmp_path) is None

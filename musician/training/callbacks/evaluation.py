@@ -20,6 +20,7 @@ from musician.lm.language_model import LanguageModel
 from musician.model.network import evaluating
 from musician.runtime.errors import UserError, nearest
 from musician.runtime.progress import show_line
+from musician.training.ranks import exchange_objects
 from musician.training.runs.results import EvaluationResults
 
 
@@ -29,6 +30,9 @@ class Evaluations(Callback):
     The network in training is used as it is, LoRA attached, in evaluation mode; no second copy is made. A benchmark
     draws no random number, so training goes on as if it had not run. One that fails is reported, marked by
     `eval/<benchmark>/failed`, and left out: training goes on.
+
+    Its figures are added to `trainer.callback_metrics`, with the step in `eval/<benchmark>/step`, for the callbacks
+    that come after this one.
 
     Args:
         benchmarks: by name.
@@ -92,9 +96,7 @@ class Evaluations(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Score the model at the end of an epoch; one that a sweep gives up is not worth the time."""
-        from musician.training.callbacks.pruning import reason_of_pruning
-
-        if reason_of_pruning(trainer) is not None:
+        if "pruned" in trainer.callback_metrics:
             return
         last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
         if last or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
@@ -132,7 +134,8 @@ class Evaluations(Callback):
             if result is not None:
                 budget -= self.seconds[name]
                 results.add(result)
-                trainer.callback_metrics.update({k: torch.tensor(v) for k, v in result.metrics().items()})
+                logged = {**result.metrics(), f"eval/{name}/step": float(trainer.global_step)}
+                trainer.callback_metrics.update({k: torch.tensor(v) for k, v in logged.items()})
         if shard.rank == 0:
             results.publish(trainer.loggers, module.device)
         self.history[trainer.global_step] = results.found
@@ -157,12 +160,3 @@ class Evaluations(Callback):
         if shard.rank == 0:
             show_line(f"evaluation at step {results.step}: {results.failed[-1]}; training goes on", keep=True)
         return None
-
-
-def exchange_objects(item: Any) -> list[Any]:
-    """What each rank has, in the order of the ranks."""
-    if not torch.distributed.is_initialized():
-        return [item]
-    items: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(items, item)
-    return items

@@ -14,8 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from musician.data.batches import Batch
 from musician.runtime.errors import UserError
-from musician.training.callbacks.evaluation import exchange_objects
 from musician.training.callbacks.randomness import random_state, restore_random_state
+from musician.training.ranks import exchange_objects
 
 #: Characters of a sample that a message shows.
 SHOWN = 80

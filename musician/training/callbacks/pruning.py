@@ -6,18 +6,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytorch_lightning as lightning
+import torch
 from pytorch_lightning.callbacks import Callback
 
 from musician.runtime.atomic import write_text
 from musician.runtime.errors import UserError, nearest
 from musician.runtime.progress import show_line
-from musician.training.callbacks.evaluation import Evaluations
-from musician.training.runs.summary import read_summary
-
-if TYPE_CHECKING:
-    import pytorch_lightning as lightning
 
 #: Holds what a job measured, by optimiser step, for the other jobs of its sweep.
 FILE = "objective.json"
@@ -29,7 +26,7 @@ class MedianPruning(Callback):
     The median stopping rule (Golovin et al. 2017, Google Vizier, 3.2.1) as Optuna's `MedianPruner` has it: only jobs
     that ran to their end are compared with. The jobs read one another's values from the sweep's directory, so any
     sweeper and launcher will do. A job that was pruned ends like one that finished, with its last value as objective,
-    and its summary says that it was.
+    its summary says that it was, and `pruned` is in `trainer.callback_metrics`.
 
     Args:
         directory: of the run; `objective.json` there holds its values.
@@ -69,23 +66,30 @@ class MedianPruning(Callback):
         self.reason: str | None = None
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Compare a logged metric."""
+        """Compare a validation."""
         if trainer.state.fn == "fit" and not self.monitor.startswith("eval/"):
-            self._note(trainer, trainer.callback_metrics.get(self.monitor))
+            self._compare(trainer)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
         """Compare a benchmark that ran after this step."""
-        self._note(trainer, _evaluated(trainer, self.monitor))
+        group, _, figure = self.monitor.partition("/")
+        measured_at = trainer.callback_metrics.get(f"eval/{figure.partition('/')[0]}/step")
+        if group == "eval" and measured_at == trainer.global_step:
+            self._compare(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Compare a benchmark that ran at the end of the epoch."""
-        self._note(trainer, _evaluated(trainer, self.monitor))
+        self.on_train_batch_end(trainer, pl_module)
         if not self.values:
-            known = sorted({*trainer.callback_metrics, *_history(trainer).get(trainer.global_step, {})})
             raise UserError(
-                f"callbacks.pruning.monitor: an epoch has not measured '{self.monitor}'{nearest(self.monitor, known)}; "
-                "it needs a validation or a benchmark, and pruning stands after evaluations in `callbacks`"
+                f"callbacks.pruning.monitor: an epoch has not measured '{self.monitor}'"
+                f"{nearest(self.monitor, sorted(trainer.callback_metrics))}; it needs a validation or a benchmark"
             )
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Let the other jobs compare with this one, which ran to its end."""
+        if trainer.is_global_zero and self.reason is None and not trainer.interrupted:
+            self._write(finished=True)
 
     def state_dict(self) -> dict[str, Any]:
         """What was measured so far."""
@@ -95,20 +99,19 @@ class MedianPruning(Callback):
         """Go on with it."""
         self.values = state_dict["values"]
 
-    def _note(self, trainer: lightning.Trainer, value: Any) -> None:
-        step = trainer.global_step
+    def _compare(self, trainer: lightning.Trainer) -> None:
+        step, value = trainer.global_step, trainer.callback_metrics.get(self.monitor)
         if value is None or step == 0 or step in self.values:
             return
         self.values[step] = float(value)
-        reason = self._decide(step) if trainer.is_global_zero else None
-        self.reason = trainer.strategy.broadcast(reason)
+        self.reason = trainer.strategy.broadcast(self._decide(step) if trainer.is_global_zero else None)
         if self.reason is not None:
             trainer.should_stop = True
+            trainer.callback_metrics["pruned"] = torch.tensor(1.0)
 
     def _decide(self, step: int) -> str | None:
-        """Tell the other jobs, and compare with those that have finished; for rank 0."""
-        content = {"metric": self.monitor, "values": self.values}
-        write_text(self.directory / FILE, json.dumps(content) + "\n")
+        """Compare with the jobs that have finished; for rank 0."""
+        self._write(finished=False)
         if self.sweep_dir is None or step < self.warmup_steps:
             return None
         others = list(finished_jobs(self.sweep_dir, self.monitor))
@@ -121,6 +124,10 @@ class MedianPruning(Callback):
         show_line(f"pruned: {reason}", keep=True)
         return reason
 
+    def _write(self, finished: bool) -> None:
+        content = {"metric": self.monitor, "values": self.values, "finished": finished}
+        write_text(self.directory / FILE, json.dumps(content) + "\n")
+
 
 def median_at(step: int, jobs: Sequence[Mapping[int, float]]) -> float | None:
     """The median of what jobs had measured by a step: each one's value at the last step that is not later."""
@@ -132,21 +139,5 @@ def finished_jobs(sweep: Path, metric: str) -> Iterator[dict[int, float]]:
     """Yield the values by step of the jobs of a sweep that ran to their end."""
     for file in sorted(sweep.glob(f"*/{FILE}")):
         content = json.loads(file.read_text())
-        summary = read_summary(file.parent)
-        if summary is not None and summary.pruned is None and content["metric"] == metric:
+        if content["finished"] and content["metric"] == metric:
             yield {int(step): value for step, value in content["values"].items()}
-
-
-def reason_of_pruning(trainer: lightning.Trainer) -> str | None:
-    """Why a trainer was stopped; None where it was not."""
-    callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - set by a connector, unknown to mypy
-    return next((one.reason for one in callbacks if isinstance(one, MedianPruning)), None)
-
-
-def _evaluated(trainer: lightning.Trainer, metric: str) -> float | None:
-    return _history(trainer).get(trainer.global_step, {}).get(metric)
-
-
-def _history(trainer: lightning.Trainer) -> dict[int, dict[str, float]]:
-    callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - set by a connector, unknown to mypy
-    return next((one.history for one in callbacks if isinstance(one, Evaluations)), {})

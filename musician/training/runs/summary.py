@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytorch_lightning as lightning
+from pytorch_lightning.callbacks import EarlyStopping
 
 from musician.runtime.atomic import write_text
 from musician.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    import pytorch_lightning as lightning
+from musician.training.callbacks.metrics import StepMetrics, peak_memory_gib
+from musician.training.callbacks.pruning import MedianPruning
 
 FILE = "summary.json"
 
@@ -64,31 +66,24 @@ def summarise(trainer: lightning.Trainer, objective: str | None, parameters: tup
         objective: name of a logged metric.
         parameters: number of trainable and of all weights, counted before a strategy shards them.
     """
-    from musician.training.callbacks.metrics import StepMetrics, peak_memory_gib
-    from musician.training.callbacks.pruning import reason_of_pruning
-
     callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - set by a connector, unknown to mypy
-    counted = next((callback for callback in callbacks if isinstance(callback, StepMetrics)), None)
+    counted = next((each for each in callbacks if isinstance(each, StepMetrics)), None)
+    pruned = [each.reason for each in callbacks if isinstance(each, MedianPruning)]
+    stopped = [each.stopping_reason_message for each in callbacks if isinstance(each, EarlyStopping)]
+    metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
     return RunSummary(
         step=trainer.global_step,
         objective=objective,
-        metrics={name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
+        metrics={name: value for name, value in metrics.items() if name != "pruned"},
         trainable_parameters=parameters[0],
         parameters=parameters[1],
         seconds_training=counted.seconds_training if counted else None,
         tokens_seen=counted.tokens_seen if counted else None,
         peak_memory_gib=peak_memory_gib(trainer.strategy.root_device),
         peak=counted.peak if counted else None,
-        pruned=reason_of_pruning(trainer),
-        stopped=_reason_of_stopping(callbacks),
+        pruned=next(filter(None, pruned), None),
+        stopped=next((" ".join(reason.split()) for reason in stopped if reason), None),
     )
-
-
-def _reason_of_stopping(callbacks: list[Any]) -> str | None:
-    from pytorch_lightning.callbacks import EarlyStopping
-
-    reasons = [each.stopping_reason_message for each in callbacks if isinstance(each, EarlyStopping)]
-    return next((" ".join(reason.split()) for reason in reasons if reason), None)
 
 
 def read_summary(directory: Path) -> RunSummary | None:
