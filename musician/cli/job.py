@@ -90,6 +90,12 @@ def build_job(cfg: DictConfig, callbacks: Iterable[Callback] = ()) -> Job:
     checkpoint = find_state(cfg.ckpt_path, cfg.output_dir)
     earlier = read_record(checkpoint) if checkpoint else None
     notes = _check_resume(cfg, earlier, {"config": config})
+    ranks = earlier["config"]["hardware"]["devices"] * earlier["config"]["hardware"]["num_nodes"] if earlier else None
+    if ranks not in (None, hardware.world_size):
+        notes.append(
+            f"the state was written by {ranks} ranks, this job has {hardware.world_size}: weights, optimizer, schedule "
+            "and order of the data are kept; dropout draws differ"
+        )
 
     seed_everything(cfg.seed, workers=True, verbose=False)
     benchmarks = build_selected(cfg.get("benchmark") or {})
@@ -168,12 +174,14 @@ def _build_callbacks(
     nodes: DictConfig | Mapping[Any, Any], benchmarks: Mapping[str, Any], renderer: Renderer, facts: Mapping[str, Any]
 ) -> list[Callback]:
     """Instantiate the callbacks in their order; those left partial get what only a run knows."""
+    built = build_selected(nodes)
+    if "checkpoints" in built:
+        built["checkpoints"] = built["checkpoints"](tokenizer=renderer.tokenizer, description=facts)
     known = {
         "evaluations": {"benchmarks": benchmarks, "renderer": renderer},
-        "checkpoints": {"tokenizer": renderer.tokenizer, "description": facts},
+        "preemption": {"checkpoints": built.get("checkpoints")},
         "samples": {"renderer": renderer},
     }
-    built = build_selected(nodes)
     names = [*(name for name in ORDER if name in built), *(name for name in built if name not in ORDER)]
     return [built[name](**known[name]) if name in known else built[name] for name in names]
 

@@ -16,7 +16,6 @@ from musician.model.loss import summed_nll
 from musician.model.network import evaluating, hidden_states
 from musician.model.schedule import Schedule
 from musician.runtime.errors import UserError
-from musician.runtime.progress import show_line
 from musician.training.callbacks.nonfinite import NonFinite, require_finite
 from musician.training.callbacks.randomness import random_state, restore_random_state
 from musician.training.callbacks.validation import ValidationRows, in_order
@@ -178,12 +177,6 @@ class CausalLMModule(lightning.LightningModule):
         self.nonfinite.skipped = checkpoint.get("nonfinite_skipped", 0)
         self.nonfinite.skipped_steps = checkpoint.get("nonfinite_skipped_steps", 0)
         states = checkpoint.get("random_states") or [None]
-        if len(states) != self.trainer.world_size and self.trainer.is_global_zero:
-            show_line(
-                f"the state was written by {len(states)} ranks, this job has {self.trainer.world_size}: weights, "
-                "optimizer, schedule and order of the data are kept; dropout draws differ",
-                keep=True,
-            )
         self._random_state = states[self.global_rank % len(states)]
 
     def on_train_start(self) -> None:

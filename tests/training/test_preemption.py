@@ -9,9 +9,10 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from musician.training.callbacks import preemption
+from musician.training.callbacks.checkpoints import Checkpoints
 from musician.training.callbacks.preemption import REQUEUE, Preemption
 
-from .toys import Interrupted, adapted, fit
+from .toys import Interrupted, adapted, data, fit
 
 STEPS = 8  # of two epochs of 16 micro-batches, 4 a step
 
@@ -45,8 +46,9 @@ def whole(tunes, tmp_path_factory):
 
 
 def run(tunes, folder, *callbacks, **options):
-    callbacks = [Preemption(), *callbacks]
-    return fit(tunes, folder, network=adapted(0.1), epochs=2, callbacks=callbacks, **options)
+    saving = [] if folder is None else [Checkpoints(folder, data(tunes).renderer.tokenizer)]
+    callbacks = [Preemption(*saving), *callbacks, *saving]
+    return fit(tunes, network=adapted(0.1), epochs=2, callbacks=callbacks, enable_checkpointing=bool(saving), **options)
 
 
 def resume(tunes, folder):

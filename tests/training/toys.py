@@ -179,11 +179,9 @@ def fit(
             max_epochs=epochs,
             accumulate_grad_batches=batch // micro // devices,
             gradient_clip_val=clip,
-            enable_checkpointing=folder is not None,
-            **QUIET,
+            **{"enable_checkpointing": folder is not None, **QUIET, **trainer_options},
             callbacks=callbacks,
             logger=log,
-            **trainer_options,
         )
         run = Run(trainer, module, log)
         try:

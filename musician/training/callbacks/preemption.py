@@ -30,9 +30,13 @@ class Preemption(Callback):
 
     Replaces Lightning's handler of SIGTERM, which stops between the micro-batches of a step, listens to rank 0 only
     and saves nothing.
+
+    Args:
+        checkpoints: saves; None ends the job without.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, checkpoints: Checkpoints | None = None) -> None:
+        self.checkpoints = checkpoints
         self._signal: int | None = None
         self._since = 0.0
         self._evaluating = False
@@ -72,8 +76,8 @@ class Preemption(Callback):
     def _stop_if_asked(self, trainer: lightning.Trainer, module: Any) -> None:
         if not trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False):
             return
-        for checkpoints in _writers(trainer):
-            checkpoints.save(trainer, module, before_evaluation=trainer.validating)
+        if self.checkpoints is not None:
+            self.checkpoints.save(trainer, module, before_evaluation=trainer.validating)
         self._stop(trainer)
 
     def _stop(self, trainer: lightning.Trainer) -> None:
@@ -81,12 +85,12 @@ class Preemption(Callback):
             raise SystemExit(0)
         number = signal.Signals(self._signal or signal.SIGTERM)
         name = number.name if self._signal else "a signal to another rank"
-        saved = [str(checkpoints.directory / "last") for checkpoints in _writers(trainer)]
-        where = (
-            f"saved in {', '.join(saved)}; ckpt_path= continues" if saved else "callbacks.checkpoints is off: not saved"
-        )
-        show_line(f"{name}: stopped after step {trainer.global_step}, {where}", keep=True)
-        if not saved:
+        if self.checkpoints is None:
+            saved = "callbacks.checkpoints is off: not saved"
+        else:
+            saved = f"saved in {self.checkpoints.directory / 'last'}; ckpt_path= continues"
+        show_line(f"{name}: stopped after step {trainer.global_step}, {saved}", keep=True)
+        if self.checkpoints is None:
             raise SystemExit(128 + number)
         raise SystemExit(130 if number == signal.SIGINT else REQUEUE)
 
@@ -96,25 +100,18 @@ class Preemption(Callback):
         now = time.monotonic()
         if self._signal is None:
             self._signal, self._since = number, now
-            if self._evaluating and self._trainer.is_global_zero and self._saved(self._trainer):
+            saved = self.checkpoints is None or self.checkpoints.holds(self._trainer.global_step)
+            if self._evaluating and self._trainer.is_global_zero and saved:
                 _tell_children(self._trainer, number)
                 self._stop(self._trainer)
         elif now - self._since > SAME_SIGNAL:
             _tell_children(self._trainer, signal.SIGKILL)
             os._exit(128 + number)
 
-    @staticmethod
-    def _saved(trainer: lightning.Trainer) -> bool:
-        return all(checkpoints.holds(trainer.global_step) for checkpoints in _writers(trainer))
-
 
 def at_epoch_end(trainer: lightning.Trainer) -> bool:
     """Whether a validation that begins is that of a whole epoch of a fit."""
     return trainer.state.fn == "fit" and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-
-
-def _writers(trainer: lightning.Trainer) -> list[Checkpoints]:
-    return [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, Checkpoints)]
 
 
 def _tell_children(trainer: lightning.Trainer, number: int) -> None:

@@ -72,9 +72,9 @@ class MedianPruning(Callback):
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
         """Compare a benchmark that ran after this step."""
-        group, _, figure = self.monitor.partition("/")
-        measured_at = trainer.callback_metrics.get(f"eval/{figure.partition('/')[0]}/step")
-        if group == "eval" and measured_at == trainer.global_step:
+        benchmark = "/".join(self.monitor.split("/")[:2])
+        measured_at = trainer.callback_metrics.get(f"{benchmark}/step")
+        if benchmark.startswith("eval/") and measured_at == trainer.global_step:
             self._compare(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:

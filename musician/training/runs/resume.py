@@ -42,7 +42,7 @@ def find_state(ckpt_path: str | None, output_dir: str | Path) -> Path | None:
         output_dir: the run directory.
 
     Raises:
-        UserError: there is no checkpoint.
+        UserError: there is no checkpoint, or an earlier version wrote it in shards.
     """
     if ckpt_path is None:
         return None
@@ -50,7 +50,12 @@ def find_state(ckpt_path: str | None, output_dir: str | Path) -> Path | None:
         last = Path(output_dir) / "checkpoints" / "last"
         return resolve_checkpoint(last) if last.is_symlink() else None
     last = Path(ckpt_path).expanduser() / "checkpoints" / "last"
-    return resolve_checkpoint(last if last.is_symlink() else ckpt_path)
+    checkpoint = resolve_checkpoint(last if last.is_symlink() else ckpt_path)
+    if (checkpoint / "state.ckpt").is_dir():
+        raise UserError(
+            f"checkpoint {checkpoint}: an earlier version wrote it in shards; continue it with that version"
+        )
+    return checkpoint
 
 
 def read_record(checkpoint: Path) -> dict[str, Any] | None:
