@@ -177,7 +177,7 @@ def _build_callbacks(
     built = build_selected(nodes)
     if "checkpoints" in built:
         built["checkpoints"] = built["checkpoints"](tokenizer=renderer.tokenizer, description=facts)
-    known = {
+    known: dict[str, dict[str, Any]] = {
         "evaluations": {"benchmarks": benchmarks, "renderer": renderer},
         "preemption": {"checkpoints": built.get("checkpoints")},
         "samples": {"renderer": renderer},
