@@ -62,12 +62,12 @@ class Timed(TuneConstraint):
 
     def allowed(self, state: State, left: int) -> torch.Tensor:
         """As it is, timed; apart where a state is met for the first time."""
-        known = len(self._allowed)
+        known = len(self._masks)
         started = time.process_time()
         found = super().allowed(state, left)
         spent = time.process_time() - started
         Timed.seconds, Timed.masks = Timed.seconds + spent, Timed.masks + 1
-        if len(self._allowed) != known:
+        if len(self._masks) != known:
             Timed.first_seconds, Timed.firsts = Timed.first_seconds + spent, Timed.firsts + 1
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections import OrderedDict
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,13 +23,14 @@ _CHARACTERS = string.ascii_letters + string.digits + " \n'\",.-()!?:|[]{}<>~^_=/
 #: is left.
 _DETOUR = 80
 
-_CACHED = 20_000
+#: Bounds of what is remembered: masks, lengths of completions, and ids below nodes of the vocabulary.
+_MASKS, _LENGTHS, _IDS = 10_000, 100_000, 4_000_000
 
-#: A node of the vocabulary and the state in which it is reached.
-_Place = tuple[Node, State]
+#: Instead of the number of a state: the character is refused, or it ties a forgotten pitch.
+_REFUSED, _TIED = -1, -2
 
-K = TypeVar("K")
-V = TypeVar("V")
+#: Ids below a node, and the nodes and numbers of states at which a forgotten pitch would be tied.
+_Below = tuple[list[int], list[tuple[Node, int]]]
 
 
 class TuneConstraint:
@@ -49,9 +50,9 @@ class TuneConstraint:
         self.vocabulary = Vocabulary(tokenizer, _CHARACTERS)
         self.grammar = TuneGrammar(wishes, before, after)
         self.eos = int(tokenizer.eos_token_id)
-        self._allowed: OrderedDict[tuple[State, str], Tensor] = OrderedDict()
-        self._shared: OrderedDict[State, tuple[list[int], list[_Place]]] = OrderedDict()
-        self._completions: dict[State, str] = {}
+        self._masks: OrderedDict[tuple[State, str], Tensor] = OrderedDict()
+        self._lengths: dict[State, int] = {}
+        self._forget()
 
     def start(self) -> State:
         """The state before the first token."""
@@ -68,67 +69,95 @@ class TuneConstraint:
         Raises:
             UserError: no tune can end in so few tokens.
         """
-        if left <= self._far(state):
-            rest = self._completion(state)
-            if left <= len(rest):
-                needed = len(rest) + 1
-                raise UserError(f"constrain: a tune needs {needed} more tokens, {left} are left; raise max_new_tokens")
-            if left <= len(rest) + _DETOUR:
-                return torch.tensor([self.vocabulary.single[rest[0]] if rest else self.eos])
-        key = (state.clipped(self.vocabulary.longest), state.note)
-        found = self._allowed.get(key)
-        if found is None:
-            found = _remember(self._allowed, key, torch.tensor(self._usable(*key)))
-        return found
+        length = self._length(state)
+        if left <= length:
+            raise UserError(f"constrain: a tune needs {length + 1} more tokens, {left} are left; raise max_new_tokens")
+        if left <= length + _DETOUR:
+            return torch.tensor([self.vocabulary.single[self.grammar.closing(state)] if length else self.eos])
+        key = (state.clipped(self.vocabulary.root.reach).without_pitch(), state.note)
+        if key not in self._masks:
+            self._masks[key] = torch.tensor(sorted(self._usable(*key)))
+            if len(self._masks) > _MASKS:
+                self._masks.popitem(last=False)
+        self._masks.move_to_end(key)
+        return self._masks[key]
 
-    def _far(self, state: State) -> int:
-        """A number of tokens above which there is no need to look at the way to the end."""
-        bars = (state.bars or 0) + 2 * (state.sections or 0) + len(state.line) + 2  # a section may have a pick-up
-        return 10 * bars * self.grammar.wishes.voices + 100 + _DETOUR
-
-    def _completion(self, state: State) -> str:
-        if state not in self._completions:
-            if len(self._completions) > _CACHED:
-                self._completions.clear()
-            self._completions[state] = self.grammar.completion(state)
-        return self._completions[state]
+    def _length(self, state: State) -> int:
+        """Characters of a short way to the end; ways meet at the next bar line, so few are walked twice."""
+        way: list[State] = []
+        at = state
+        while at not in self._lengths and not self.grammar.accepts(at):
+            way.append(at)
+            following = self.grammar.step(at, self.grammar.closing(at))
+            assert following is not None, at
+            at = following
+        length = self._lengths.get(at, 0)
+        if len(self._lengths) > _LENGTHS:
+            self._lengths.clear()
+        for more, passed in enumerate(reversed(way), 1):
+            self._lengths[passed] = length + more
+        return length + len(way)
 
     def _usable(self, state: State, note: str) -> list[int]:
         """Ids that may come next; what does not depend on the pitch of the last note is found once for all pitches."""
-        found = self._shared.get(state)
-        if found is None:
-            first = [self.eos] if self.grammar.accepts(state) else []
-            ids, ties = self._walk([(self.vocabulary.root, state)])
-            found = _remember(self._shared, state, (first + ids, ties))
-        ids, ties = found
-        for node, at in ties:
-            after = self.grammar.step(at._replace(note=note), TIE)
+        if self._remembered > _IDS:
+            self._forget()
+        ids, ties = self._below(self.vocabulary.root, self._number(state))
+        ids = [self.eos, *ids] if self.grammar.accepts(state) else list(ids)
+        for node, number in ties:
+            after = self.grammar.step(self._states[number]._replace(note=note), TIE)
             if after is not None:
-                ids = ids + node[0] + self._walk([(node, after)])[0]
+                ids += self._below(node, self._number(after))[0]
         return ids
 
-    def _walk(self, pending: list[_Place]) -> tuple[list[int], list[_Place]]:
-        """Ids whose characters the grammar takes one after the other, and where it comes to tie a forgotten pitch."""
-        ids: list[int] = []
-        ties: list[_Place] = []
-        while pending:
-            (_, children), at = pending.pop()
-            for character, child in children.items():
-                if character == TIE and at.note == FORGOTTEN:
-                    ties.append((child, at))
-                    continue
-                following = self.grammar.step(at, character)
-                if following is not None:
-                    ids += child[0]
-                    pending.append((child, following))
+    def _below(self, node: Node, number: int) -> _Below:
+        """Ids of the tokens below a node whose remaining characters the grammar takes from a state."""
+        found = self._subtrees.get((node, number))
+        if found is not None:
+            return found
+        ids, ties, steps = list(node.ids), [], self._steps[number]
+        for child in node.children.values():
+            following = steps.get(child.arrival)
+            if following is None:
+                following = steps[child.arrival] = self._step(number, *child.arrival)
+            if following == _TIED:
+                ties.append((child, number))
+            elif not child.children:
+                ids += child.ids if following != _REFUSED else ()
+            elif following != _REFUSED:
+                more, further = self._below(child, following)
+                ids += more
+                ties += further
+        self._subtrees[node, number] = ids, ties
+        self._remembered += len(ids) + 1
         return ids, ties
 
+    def _step(self, number: int, character: str, reach: int) -> int:
+        """The number of the state after a character, of which only the next `reach` characters count."""
+        state, taken = self._states[number], self._taken[number]
+        if character == TIE and state.note == FORGOTTEN:
+            return _TIED
+        if character not in taken:
+            taken[character] = self.grammar.step(state, character)
+        following = taken[character]
+        return _REFUSED if following is None else self._number(following.clipped_text(reach))
 
-def _remember(cache: OrderedDict[K, V], key: K, value: V) -> V:
-    cache[key] = value
-    if len(cache) > _CACHED:
-        cache.popitem(last=False)
-    return value
+    def _number(self, state: State) -> int:
+        number = self._numbers.setdefault(state, len(self._states))
+        if number == len(self._states):
+            self._states.append(state)
+            self._steps.append({})
+            self._taken.append({})
+        return number
+
+    def _forget(self) -> None:
+        """Drop the states met so far: equal ones have one number, with their steps and the ids below each node."""
+        self._numbers: dict[State, int] = {}
+        self._states: list[State] = []
+        self._steps: list[dict[tuple[str, int], int]] = []
+        self._taken: list[dict[str, State | None]] = []
+        self._subtrees: dict[tuple[Node, int], _Below] = {}
+        self._remembered = 0
 
 
 class ConstrainedLogits(LogitsProcessor):

@@ -9,8 +9,38 @@ from musician.runtime.errors import UserError
 #: Longer tokens (rows of blanks, long words) are left out: the further a token reaches, the less a cache can share.
 _LONGEST = 16
 
-#: A node: the ids of tokens that end here, and the nodes of their longer companions by character.
-Node = tuple[list[int], dict[str, "Node"]]
+
+class Node:
+    """A node of the tree.
+
+    Attributes:
+        ids: tokens whose text ends here.
+        children: nodes of the tokens that go on, by character.
+        reach: characters of the longest token from here on.
+        arrival: the character that leads here, and `reach`.
+    """
+
+    __slots__ = ("arrival", "children", "ids", "reach")
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.children: dict[str, Node] = {}
+        self.reach = 0
+        self.arrival = ("", 0)
+
+    def add(self, text: str, token: int) -> None:
+        """Add a token below this node."""
+        node = self
+        for place, character in enumerate(text):
+            node.reach = max(node.reach, len(text) - place)
+            node = node.children.setdefault(character, Node())
+        node.ids.append(token)
+
+    def seal(self) -> None:
+        """Note how each node below is reached, when all tokens are there."""
+        for character, child in self.children.items():
+            child.arrival = (character, child.reach)
+            child.seal()
 
 
 class Vocabulary:
@@ -23,7 +53,6 @@ class Vocabulary:
     Attributes:
         texts: text of each usable id.
         single: id of each character that is a token.
-        longest: characters of the longest usable token.
         root: of the tree.
 
     Raises:
@@ -39,13 +68,10 @@ class Vocabulary:
         missing = [character for character in characters if character not in self.single]
         if missing:
             raise UserError(f"constrain: this tokenizer has no token for {missing[0]!r} alone; use another model")
-        self.longest = max(map(len, self.texts.values()))
-        self.root: Node = ([], {})
+        self.root = Node()
         for token, text in self.texts.items():
-            node = self.root
-            for character in text:
-                node = node[1].setdefault(character, ([], {}))
-            node[0].append(token)
+            self.root.add(text, token)
+        self.root.seal()
 
 
 def _texts(tokenizer: Any) -> dict[int, str]:

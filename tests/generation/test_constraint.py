@@ -73,3 +73,30 @@ def test_an_impossible_budget_is_refused(byte_tokenizer):
     constraint = TuneConstraint(byte_tokenizer, Wishes(bars=100))
     with pytest.raises(UserError, match="raise max_new_tokens"):
         constraint.allowed(constraint.start(), 50)
+
+
+def allowed_by_the_grammar(constraint, state):
+    """Ids whose text the grammar takes character by character, without anything remembered."""
+    grammar = constraint.grammar
+    found = [token for token, text in constraint.vocabulary.texts.items() if grammar.walk(state, text) is not None]
+    return sorted([*found, constraint.eos] if grammar.accepts(state) else found)
+
+
+@pytest.mark.parametrize(
+    "wishes", [Wishes(), Wishes(voices=2), Wishes(bars=3, sections=2, meter="6/8")], ids=["free", "voices", "short"]
+)
+@pytest.mark.parametrize(
+    ("name", "steps"), [("byte_tokenizer", 300), pytest.param("smollm2_tokenizer", 25, marks=pytest.mark.slow)]
+)
+def test_remembered_masks_are_those_of_the_grammar(name, steps, wishes, request, monkeypatch):
+    """Random walks, on which what is remembered is dropped now and then."""
+    monkeypatch.setattr("musician.generation.constraint._IDS", 20_000)
+    constraint = TuneConstraint(request.getfixturevalue(name), wishes)
+    rng, state = random.Random(0), constraint.start()
+    for _ in range(steps):
+        ids = constraint.allowed(state, 10**6).tolist()
+        assert ids == allowed_by_the_grammar(constraint, state), state
+        token = rng.choice(
+            [token for token in ids if rng.random() < 0.5 or "\n" in constraint.vocabulary.texts.get(token, "")] or ids
+        )
+        state = constraint.start() if token == constraint.eos else constraint.advance(state, token)

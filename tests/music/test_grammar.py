@@ -99,7 +99,7 @@ def test_states_that_are_equal_when_clipped_allow_the_same(wished, seed):
     _, states = random_tune(grammar, seed)
     rng = random.Random(seed)
     for state in rng.sample(states, 5):
-        clipped = state.clipped(reach)
+        clipped = state.clipped(reach).without_pitch()
         for _ in range(reach):
             allowed = [character for character in ALPHABET if grammar.step(state, character)]
             known = clipped._replace(note=state.note)  # what a tie needs is told apart

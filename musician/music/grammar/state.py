@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import NamedTuple
 
 from musician.music.grammar.vocabulary import TEXT_LENGTH, TICKS, Tuplet
@@ -14,8 +14,8 @@ FORGOTTEN = "?"
 """Stands for any pitch."""
 
 
-class Mode(Enum):
-    """What is being written."""
+class Mode(IntEnum):
+    """What is being written; an integer, because states are hashed for each character."""
 
     FIELD = auto()  # the letter of a header field, at the start of a line
     COLON = auto()
@@ -118,12 +118,19 @@ class State(NamedTuple):
         return self._replace(**{"mode": mode, "word": "", **changes})  # type: ignore[arg-type]
 
     def clipped(self, reach: int) -> State:
-        """A state that allows the same next `reach` characters but for a tie of `note`: a key for caches."""
+        """A state that allows the same next `reach` characters: a key for caches."""
         sections = None if self.sections is None else min(self.sections, reach)
         bars = self.bars
         if bars is not None:
             bars = min(bars - (self.sections or 0), reach) + (sections or 0)
-        begun = self.mode is Mode.VALUE and self.amount < TEXT_LENGTH  # an empty text may not end
-        amount = min(self.amount, reach) if begun else self.amount
-        note = FORGOTTEN if self.note not in ("", UNTIED) else self.note
-        return self._replace(bars=bars, sections=sections, amount=amount, note=note, tonic="")
+        return self._replace(bars=bars, sections=sections, tonic="").clipped_text(reach)
+
+    def clipped_text(self, reach: int) -> State:
+        """The state with no more characters left of a text field than count for the next `reach`."""
+        if self.mode is not Mode.VALUE or not reach < self.amount < TEXT_LENGTH:  # an empty text may not end
+            return self
+        return self._replace(amount=reach)
+
+    def without_pitch(self) -> State:
+        """The state with its last pitch forgotten, which only decides what a tie is followed by."""
+        return self if self.note in ("", UNTIED) else self._replace(note=FORGOTTEN)
