@@ -18,13 +18,13 @@ def main(cfg: DictConfig) -> None:
     if cfg.schema not in ("musicpile_sft", "messages"):
         raise UserError(f"build_tasks: schema={cfg.schema}; use musicpile_sft or messages")
     output = Path(cfg.output)
-    tally = instantiate(cfg.builder).write(output, cfg.schema)
-    for name, count in sorted(tally.made.items()):
+    counts = instantiate(cfg.builder).write(output, cfg.schema)
+    for name, count in sorted(counts.made.items()):
         print(f"{count:8,}  {name}")
-    print(f"{tally.made.total():8,}  rows from {tally.tunes:,} tunes")
-    knowledge = tally.made["theory"] / max(1, tally.score_rows)
+    print(f"{counts.made.total():8,}  rows from {counts.tunes:,} tunes")
+    knowledge = counts.made["theory"] / max(1, counts.score_rows)
     print(f"knowledge to score: {knowledge:.2f} to 1 (asked: {cfg.builder.knowledge_weight:g} to 1)")
-    dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.dropped.items())) or "none"
+    dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.dropped.items())) or "none"
     print(f"dropped: {dropped}")
     print(f"tasks: {output}")
 

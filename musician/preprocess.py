@@ -24,7 +24,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.show:
         show(datamodule, cfg.show)
     datamodule.prepare_data()
-    say(read_meta(Path(datamodule.path)))
+    summarize(read_meta(Path(datamodule.path)))
     if cfg.report:
         print(f"report: {write_report(Path(datamodule.path), renderer)}", file=sys.stderr)
     print(datamodule.path)
@@ -38,32 +38,29 @@ def show(datamodule: Any, count: int) -> None:
     from musician.data.store.prepare import read_rows
 
     console = Console(highlight=False, stderr=True)
-    tokenizer = datamodule.renderer.tokenizer
     for found, row in islice(read_rows(datamodule.source, datamodule.recipe), count):
         for item in datamodule.renderer.render(row, datamodule.recipe.max_length):
-            text, ids, supervised = Text(), item.input_ids.tolist(), item.supervised.tolist()
-            start = 0
-            for end in range(1, len(ids) + 1):
-                if end == len(ids) or supervised[end] != supervised[start]:
-                    piece = tokenizer.decode(ids[start:end], skip_special_tokens=False)
-                    text.append(piece, style="green" if supervised[start] else "dim")
-                    start = end
+            text = Text()
+            for supervised, part in datamodule.renderer.read_parts(item.input_ids, item.supervised):
+                text.append(part, style="green" if supervised else "dim")
             cuts = "".join(f", cut: {cut}" for cut in item.cuts)
-            console.print(f"-- {found.where}: {len(ids)} tokens, {sum(supervised)} supervised{cuts}", soft_wrap=True)
+            counts = f"{len(item.input_ids)} tokens, {item.supervised.sum()} supervised"
+            console.print(f"-- {found.where}: {counts}{cuts}", soft_wrap=True)
             console.print(text, soft_wrap=True)
 
 
-def say(meta: dict[str, Any]) -> None:
-    """Say what went in, what came out and what was dropped or cut, and why."""
+def summarize(meta: dict[str, Any]) -> None:
+    """Print what went in, what came out and what was dropped or cut, and why."""
     splits = ", ".join(
         f"{name} {split['items']} items / {split['tokens']:,} tokens ({split['supervised_tokens']:,} supervised)"
         for name, split in sorted(meta["splits"].items())
     )
     lost = ", ".join(f"{count} {reason}" for reason, count in sorted(meta["dropped"].items())) or "none"
     cut = ", ".join(f"{count} {what}" for what, count in sorted(meta["cuts"].items())) or "none"
-    mended = ", ".join(f"{count} {what}" for what, count in sorted(meta.get("repairs", {}).items())) or "none"
+    repaired = ", ".join(f"{count} {what}" for what, count in sorted(meta.get("repairs", {}).items())) or "none"
     print(
-        f"rows: {meta['rows_in']} in, {meta['rows_out']} used, dropped: {lost}; cut: {cut}; mended: {mended}\n{splits}",
+        f"rows: {meta['rows_in']} in, {meta['rows_out']} used, dropped: {lost}; cut: {cut}; repaired: {repaired}\n"
+        f"{splits}",
         file=sys.stderr,
     )
 

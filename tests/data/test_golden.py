@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from musician.data.quality.filters import Quality
-from musician.data.sources.source import RowSource, TuneSource, TuneTaskSource
+from musician.data.sources.instructions import TuneTaskSource
+from musician.data.sources.source import RowSource, TuneSource
 from musician.data.store.prepare import Recipe, prepare
 from musician.data.store.prepared import FORMAT, read_meta
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from musician.data.rendering.conversation import defect, read_row
-from musician.data.sources.instructions import CONVERSATION, KNOWLEDGE, Tally, TaskBuilder, theory_tasks
+from musician.data.sources.instructions import CONVERSATION, KNOWLEDGE, TaskBuilder, TaskCounts, theory_tasks
 from musician.data.sources.source import TuneSource
 from musician.music.theory.items import make_items
 from musician.runtime.errors import UserError
@@ -26,19 +26,19 @@ def source(tmp_path):
 
 @pytest.mark.parametrize("schema", ["messages", "musicpile_sft"])
 def test_every_row_can_be_trained_on(source, tmp_path, schema):
-    tally = TaskBuilder(source, knowledge_weight=2.0).write(tmp_path / "rows.jsonl", schema)
+    counts = TaskBuilder(source, knowledge_weight=2.0).write(tmp_path / "rows.jsonl", schema)
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    assert len(rows) == tally.made.total()
-    assert Counter(row["task"] for row in rows) == tally.made
+    assert len(rows) == counts.made.total()
+    assert Counter(row["task"] for row in rows) == counts.made
     assert [reason for row in rows if (reason := defect(read_row(row)))] == []
-    assert tally.made[KNOWLEDGE] == 2 * tally.score_rows
-    assert (tally.made[CONVERSATION] == 3) is (schema == "messages")
+    assert counts.made[KNOWLEDGE] == 2 * counts.score_rows
+    assert (counts.made[CONVERSATION] == 3) is (schema == "messages")
     assert all(row["family"] for row in rows if row["task"] != KNOWLEDGE)
 
 
 def test_the_same_arguments_make_the_same_rows(source):
     first, again, other = (
-        list(TaskBuilder(source, knowledge_weight=0, seed=seed).rows("messages", Tally())) for seed in (1, 1, 2)
+        list(TaskBuilder(source, knowledge_weight=0, seed=seed).rows("messages", TaskCounts())) for seed in (1, 1, 2)
     )
     assert first == again
     assert first != other
@@ -52,9 +52,9 @@ def test_what_the_benchmark_asks_is_never_taught():
 
 
 def test_tasks_are_chosen_by_name(source):
-    tally = Tally()
+    counts = TaskCounts()
     rows = list(
-        TaskBuilder(source, tasks=["key_of_tune"], conversation_turns=0, knowledge_weight=0).rows("messages", tally)
+        TaskBuilder(source, tasks=["key_of_tune"], conversation_turns=0, knowledge_weight=0).rows("messages", counts)
     )
     assert {row["task"] for row in rows} == {"key_of_tune"}
     with pytest.raises(UserError, match=r"no task 'key_of_tunes'.*key_of_tune"):
@@ -75,8 +75,8 @@ def test_what_cannot_be_proved_or_is_endless_is_counted(tmp_path):
     """The second half of the first tune lacks a beat; the second tune is one line of half a million notes."""
     body = "CDEF GABc|" * 4 + "CDEF GABc|CDEF GA|CDEF GABc|c8|]"
     (tmp_path / "tunes.abc").write_text(f"X:1\nM:4/4\nL:1/8\nK:C\n{body}\n\nX:2\nM:4/4\nL:1/8\nK:C\n{'C|' * 500_000}\n")
-    tally = Tally()
-    rows = list(TaskBuilder(TuneSource(root=str(tmp_path)), knowledge_weight=0).rows("messages", tally))
-    assert tally.dropped == {"continuation: the bars no longer add up": 1, "tune of over 20,000 characters": 1}
-    assert tally.tunes == 2
-    assert len(rows) == tally.made.total() > 5
+    counts = TaskCounts()
+    rows = list(TaskBuilder(TuneSource(root=str(tmp_path)), knowledge_weight=0).rows("messages", counts))
+    assert counts.dropped == {"continuation: the bars no longer add up": 1, "tune of over 20,000 characters": 1}
+    assert counts.tunes == 2
+    assert len(rows) == counts.made.total() > 5

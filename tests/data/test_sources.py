@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from musician.data.sources.files import READERS
-from musician.data.sources.source import RowSource, TuneSource, TuneTaskSource
+from musician.data.sources.instructions import TuneTaskSource
+from musician.data.sources.source import RowSource, TuneSource
 from musician.data.store.held_out import held_out_tunes, training_tunes
 from musician.data.store.prepare import Recipe, read_rows
 from musician.data.store.splits import is_held_out

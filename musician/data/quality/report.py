@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +149,7 @@ def _counted(numbers: Iterable[int]) -> dict[str, int]:
 
 def _sample(split: PreparedSplit, renderer: Renderer, document: int) -> dict[str, Any]:
     """A document as it is trained on: runs of text, and whether they are supervised."""
-    ids, supervised = split.input_ids(document).tolist(), split.supervised(document).tolist()
-    runs = groupby(zip(ids, supervised, strict=True), key=lambda pair: pair[1])
-    parts = [(wanted, [token for token, _ in run]) for wanted, run in runs]
-    decode = renderer.tokenizer.decode
-    segments = [{"supervised": wanted, "text": decode(part, skip_special_tokens=False)} for wanted, part in parts]
+    ids = split.input_ids(document)
+    parts = renderer.read_parts(ids, split.supervised(document))
+    segments = [{"supervised": supervised, "text": text} for supervised, text in parts]
     return {"document": document, "tokens": len(ids), "segments": segments}

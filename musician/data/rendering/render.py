@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -80,11 +80,12 @@ class Renderer:
                 raise UserError(
                     f"template '{template.name}' needs the token {name}, which this tokenizer does not have"
                 )
-        self._opening = np.asarray([self._specials["{bos}"]] if self.add_bos else [], self.dtype)
-        self._closing = np.asarray([self._specials["{eos}"]] if add_eos else [], self.dtype)
+        self._bos: list[int] = [self._specials["{bos}"]] if self.add_bos else []
+        self._eos: list[int] = [self._specials["{eos}"]] if add_eos else []
         self._sentinel = "\n" if self._has_dummy_prefix() else ""
         self._sentinel_ids = self._encoder([self._sentinel])[0] if self._sentinel else []
-        self._cache: dict[str, list[int]] = {}
+        self._separator = self._marker_ids(template.separator)
+        self._frames = {role: self._frame(getattr(template, role)) for role in ROLES}
 
     @cached_property
     def tokenizer_hash(self) -> str:
@@ -121,8 +122,7 @@ class Renderer:
         """
         conversation = Conversation(tuple(messages))
         turns = self._turns(conversation, self._encode(self._contents(conversation)))
-        opening = self._markers(self.template.assistant[:-2])
-        return [token for ids, _ in turns for token in ids] + opening
+        return [token for ids, _ in turns for token in ids] + self._frames["assistant"][0]
 
     def read_answer(self, ids: Iterable[int]) -> str:
         """Text of an answer that the model wrote after `prompt_ids`; what the template adds around it is removed."""
@@ -138,10 +138,18 @@ class Renderer:
         text = self.tokenizer.decode([*self._sentinel_ids, *ids], skip_special_tokens=False)
         return text.removeprefix(self._sentinel)
 
+    def read_parts(self, ids: np.ndarray, supervised: np.ndarray) -> list[tuple[bool, str]]:
+        """Text of rendered ids, special tokens too, part by part: whether it is supervised, and how it reads."""
+        starts = [0, *(np.flatnonzero(np.diff(supervised)) + 1).tolist(), len(ids)]
+        return [
+            (bool(supervised[start]), self.tokenizer.decode(ids[start:end].tolist(), skip_special_tokens=False))
+            for start, end in pairwise(starts)
+        ]
+
     # --- documents -------------------------------------------------------------------------------------------------
 
     def _document(self, ids: np.ndarray, max_length: int | None) -> list[Rendered]:
-        ids = np.concatenate([self._opening, ids, self._closing], dtype=self.dtype, casting="unsafe")
+        ids = np.concatenate([self._bos, ids, self._eos], dtype=self.dtype, casting="unsafe")
         if max_length is None or len(ids) <= max_length:
             return [_piece(ids, ())]
         cuts = self._bar_ends(ids)
@@ -182,7 +190,7 @@ class Renderer:
         cuts = []
         turns = self._turns(row, contents)
         user = max(index for index, message in enumerate(row.messages) if message.role == "user")
-        prompt = _length(turns[:-1]) + len(self._markers(self.template.assistant[:-2]))
+        prompt = _length(turns[:-1]) + len(self._frames["assistant"][0])
         excess = min(prompt - int(max_length * self.max_prompt_share), _length(turns) - max_length)
         kept = len(contents[user]) - excess
         if excess > 0 and kept >= 2:  # a question too short to give that much stays whole
@@ -203,12 +211,12 @@ class Renderer:
         """Ids of each turn and how many of its last are supervised; separators belong to the turn they precede."""
         turns: list[Turn] = []
         for index, (message, content) in enumerate(zip(row.messages, contents, strict=True)):
-            segments = getattr(self.template, message.role)
-            ids = [self._specials["{bos}"]] if index == 0 and self.add_bos and segments[0] != "{bos}" else []
-            if index and row.messages[index - 1].role == "assistant":
-                ids = self._markers(self.template.separator)
-            for segment in segments:
-                ids = ids + (content if CONTENT in segment else self._marker(segment))
+            before, _, after = self._frames[message.role]
+            ids = before + content + after
+            if index == 0 and before[:1] != self._bos:
+                ids = self._bos + ids
+            elif index and row.messages[index - 1].role == "assistant":
+                ids = self._separator + ids
             turns.append((ids, len(content) + 1 if message.role == "assistant" else 0))
         return turns
 
@@ -216,18 +224,17 @@ class Renderer:
 
     def _contents(self, row: Conversation) -> list[str]:
         """The segment with the content of each message, filled in."""
-        segments = {role: next(s for s in getattr(self.template, role) if CONTENT in s) for role in ROLES}
-        return [segments[message.role].replace(CONTENT, message.content) for message in row.messages]
+        return [self._frames[message.role][1].replace(CONTENT, message.content) for message in row.messages]
 
-    def _markers(self, segments: Iterable[str]) -> list[int]:
-        return [token for segment in segments for token in self._marker(segment)]
+    def _frame(self, segments: Sequence[str]) -> tuple[list[int], str, list[int]]:
+        """Ids before the content of a turn, the segment with the content, and ids after it."""
+        place = next(index for index, segment in enumerate(segments) if CONTENT in segment)
+        return self._marker_ids(segments[:place]), segments[place], self._marker_ids(segments[place + 1 :])
 
-    def _marker(self, segment: str) -> list[int]:
-        if segment in self._specials:
-            return [self._specials[segment]]
-        if segment not in self._cache:
-            self._cache[segment] = self._encode([segment])[0]
-        return self._cache[segment]
+    def _marker_ids(self, segments: Iterable[str]) -> list[int]:
+        specials = self._specials
+        ids = [[specials[each]] if each in specials else self._encode([each])[0] for each in segments]
+        return [token for part in ids for token in part]
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of texts as they read in running text; special tokens spelled out in them stay plain text (B8)."""

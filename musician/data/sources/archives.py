@@ -10,12 +10,14 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import tarfile
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -92,56 +94,46 @@ def members(file: Path, formats: Container[str], ignored: Counter[str]) -> Itera
         UserError: a damaged or encrypted archive; a stream that grows past the bound.
     """
     suffix, compression = format_of(file.name)
-    if suffix == ".zip":
-        yield from _zip(file, formats, ignored)
-        return
     with file.open("rb") as opened:
         stream = _plain(opened, compression, file.stat().st_size, str(file))
-        if suffix == ".tar":
-            yield from _tar(stream, str(file), formats, ignored)
-        else:
+        if suffix not in _ARCHIVES:
             yield Member(stream, suffix, str(file))
+            return
+        try:
+            for name, packed, size in _ARCHIVES[suffix](stream):
+                suffix, compression = format_of(name)
+                if suffix in formats:
+                    where = f"{file}:{name}"
+                    yield Member(_plain(_bounded(packed(), size, where), compression, size, where), suffix, where)
+                else:
+                    ignored[PurePosixPath(name).suffix.lower() or "no suffix"] += 1
+        except (zipfile.BadZipFile, tarfile.TarError, RuntimeError, NotImplementedError, EOFError) as error:
+            # RuntimeError: encrypted
+            raise UserError(f"data {file}: cannot be unpacked ({error}); unpack it yourself") from error
 
 
-def _zip(file: Path, formats: Container[str], ignored: Counter[str]) -> Iterator[Member]:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            if sum(entry.compress_size for entry in entries) > file.stat().st_size:
-                raise UserError(f"data {file}: its members overlap, as those of a zip bomb do; unpack it yourself")
-            for entry in entries:
-                if _known(entry.filename, formats, ignored):
-                    with archive.open(entry) as opened:
-                        where = f"{file}:{entry.filename}"
-                        stream = _bounded(opened, entry.compress_size, where)
-                        yield _member(stream, entry.filename, entry.file_size, where)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:  # RuntimeError: encrypted
-        raise UserError(f"data {file}: cannot be unpacked ({error}); unpack it yourself") from error
+#: Name of a member, what opens it, and the bytes that it is stored in.
+Entry = tuple[str, Callable[[], Any], int]
 
 
-def _tar(stream: io.BufferedReader, where: str, formats: Container[str], ignored: Counter[str]) -> Iterator[Member]:
-    try:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
-            while (entry := archive.next()) is not None:
-                archive.members.clear()  # type: ignore[attr-defined]  # else it remembers every one
-                opened = archive.extractfile(entry) if entry.isfile() else None
-                if opened is not None and _known(entry.name, formats, ignored):
-                    name = f"{where}:{entry.name}"
-                    yield _member(_bounded(opened, entry.size, name), entry.name, entry.size, name)
-    except tarfile.TarError as error:
-        raise UserError(f"data {where}: cannot be unpacked ({error}); unpack it yourself") from error
+def _zip(stream: BinaryIO) -> Iterator[Entry]:
+    with zipfile.ZipFile(stream) as archive:
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        if sum(entry.compress_size for entry in entries) > stream.seek(0, os.SEEK_END):
+            raise zipfile.BadZipFile("its members overlap, as those of a zip bomb do")
+        for entry in entries:
+            yield entry.filename, partial(archive.open, entry), entry.compress_size
 
 
-def _known(name: str, formats: Container[str], ignored: Counter[str]) -> bool:
-    suffix = format_of(name)[0]
-    if suffix not in formats:
-        ignored[PurePosixPath(name).suffix.lower() or "no suffix"] += 1
-    return suffix in formats
+def _tar(stream: BinaryIO) -> Iterator[Entry]:
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        while (entry := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # else it remembers every one
+            if entry.isfile():
+                yield entry.name, partial(archive.extractfile, entry), entry.size
 
 
-def _member(stream: Any, name: str, size: int, where: str) -> Member:
-    suffix, compression = format_of(name)
-    return Member(_plain(stream, compression, size, where), suffix, where)
+_ARCHIVES: dict[str, Callable[[BinaryIO], Iterator[Entry]]] = {".zip": _zip, ".tar": _tar}
 
 
 def _plain(stream: Any, compression: str, size: int, where: str) -> io.BufferedReader:

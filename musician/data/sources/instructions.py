@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from musician.data.sources.files import SourceRow
 from musician.data.sources.source import TuneSource
 from musician.music.tasks.checks import check, check_conversation
 from musician.music.tasks.conversation import make_conversation
@@ -31,8 +33,59 @@ _BENCHMARK_SEED, _TAUGHT_SEED = 0, 104_729
 _BENCHMARK_PER_TOPIC, _MOST_PER_TOPIC = 50, 4_000
 
 
+def checked_tasks(text: str, seed: int, names: Sequence[str] | None) -> Iterator[tuple[Task, str | None]]:
+    """Yield the tasks of a tune that are asked for (None: all), and why the answer of one cannot be proved."""
+    for task in make_tasks(text, seed):
+        if names is None or task.name in names:
+            yield task, check(task)
+
+
+class TuneTaskSource(TuneSource):
+    """Instruction data made by rule from tunes: several conversations a tune, all of its family.
+
+    Args:
+        collections: as for `TuneSource`.
+        root: as for `TuneSource`.
+        limit: as for `TuneSource`.
+        tasks: names of the task kinds to keep; None keeps all.
+        seed: chooses wordings and excerpts.
+    """
+
+    def __init__(
+        self,
+        collections: Sequence[str] | None = None,
+        root: str | None = None,
+        limit: int | None = None,
+        tasks: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(collections, root, limit)
+        self.tasks = list(tasks) if tasks is not None else None
+        self.seed = seed
+
+    def identity(self) -> str:
+        """Hash of the texts and of what is made from them."""
+        return hashlib.sha256(f"{super().identity()}:{self.tasks}:{self.seed}".encode()).hexdigest()
+
+    def num_rows(self) -> None:
+        """Not known: a tune gives as many tasks as it has matter for."""
+
+    def describe(self) -> dict[str, Any]:
+        """Which tunes and tasks these are."""
+        return {**super().describe(), "tasks": self.tasks, "seed": self.seed}
+
+    def rows(self) -> Iterator[SourceRow]:
+        """Yield a conversation a task; one whose answer cannot be proved is marked as dropped."""
+        for index, (tune, family) in enumerate(zip(self.tunes(), self.families(), strict=True)):
+            for task, reason in checked_tasks(tune.text, self.seed + index, self.tasks):
+                messages = [{"role": "user", "content": task.prompt}, {"role": "assistant", "content": task.answer}]
+                where = f"{tune.file} tune {tune.index} task {task.name}"
+                dropped = f"{task.name}: {reason}" if reason else None
+                yield SourceRow({"messages": messages}, where, family, dropped=dropped)
+
+
 @dataclass
-class Tally:
+class TaskCounts:
     """What was made: rows by task, rows dropped by reason, tunes read."""
 
     tunes: int = 0
@@ -72,59 +125,50 @@ class TaskBuilder:
             if name not in RULES:
                 raise UserError(f"build_tasks: there is no task '{name}'{nearest(name, RULES)}; it has {list(RULES)}")
 
-    def rows(self, schema: Schema, tally: Tally) -> Iterator[dict[str, Any]]:
+    def rows(self, schema: Schema, counts: TaskCounts) -> Iterator[dict[str, Any]]:
         """Yield the rows: tune by tune, then theory; count them."""
         pairs = zip(self.source.tunes(), self.source.families(), strict=True)
         for index, (tune, family) in enumerate(track(list(pairs), "making tasks")):
-            tally.tunes += 1
+            counts.tunes += 1
             if len(tune.text) > MOST_CHARACTERS:
-                tally.dropped[f"tune of over {MOST_CHARACTERS:,} characters"] += 1
+                counts.dropped[f"tune of over {MOST_CHARACTERS:,} characters"] += 1
                 continue
-            yield from self._tasks(tune.text, self.seed + index, schema, family, tally)
-            if self.conversation_turns and schema == "messages":
-                yield from self._conversation(tune.text, self.seed + index, family, tally)
-        wanted = round(self.knowledge_weight * tally.score_rows)
+            for name, turns, reason in self._made(tune.text, self.seed + index, schema):
+                if reason:
+                    counts.dropped[f"{name}: {reason}"] += 1
+                else:
+                    counts.made[name] += 1
+                    yield row(schema, name, [(turn.prompt, turn.answer) for turn in turns], family)
+        wanted = round(self.knowledge_weight * counts.score_rows)
         for task in islice(theory_tasks(self.seed, wanted), wanted):
-            tally.made[KNOWLEDGE] += 1
+            counts.made[KNOWLEDGE] += 1
             yield row(schema, KNOWLEDGE, [(task.prompt, task.answer)], "")
 
-    def _tasks(self, text: str, seed: int, schema: Schema, family: str, tally: Tally) -> Iterator[dict[str, Any]]:
-        """Yield the rows of one tune that are asked for and proved."""
-        for task in make_tasks(text, seed):
-            if self.tasks is not None and task.name not in self.tasks:
-                continue
-            reason = check(task)
-            if reason:
-                tally.dropped[f"{task.name}: {reason}"] += 1
-            else:
-                tally.made[task.name] += 1
-                yield row(schema, task.name, [(task.prompt, task.answer)], family)
+    def _made(self, text: str, seed: int, schema: Schema) -> Iterator[tuple[str, Sequence[Task], str | None]]:
+        """Yield name and turns of what is made from one tune, and why it is dropped."""
+        for task, reason in checked_tasks(text, seed, self.tasks):
+            yield task.name, [task], reason
+        if self.conversation_turns and schema == "messages":
+            turns = make_conversation(text, seed, self.conversation_turns)
+            reason = check_conversation(turns)
+            if reason or len(turns) > 1:
+                yield CONVERSATION, turns, reason
 
-    def _conversation(self, text: str, seed: int, family: str, tally: Tally) -> Iterator[dict[str, Any]]:
-        """Yield the conversation about a tune, if it gives one of two turns or more."""
-        turns = make_conversation(text, seed, self.conversation_turns)
-        reason = check_conversation(turns)
-        if reason:
-            tally.dropped[f"{CONVERSATION}: {reason}"] += 1
-        elif len(turns) > 1:
-            tally.made[CONVERSATION] += 1
-            yield row("messages", CONVERSATION, [(turn.prompt, turn.answer) for turn in turns], family)
-
-    def write(self, path: Path, schema: Schema) -> Tally:
-        """Write the rows as JSON lines; the file is whole or absent."""
-        tally = Tally()
+    def write(self, path: Path, schema: Schema) -> TaskCounts:
+        """Write the rows as JSON lines; the file is complete or absent."""
+        counts = TaskCounts()
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         try:
             with partial.open("w", encoding="utf-8") as file:
-                for made in self.rows(schema, tally):
+                for made in self.rows(schema, counts):
                     file.write(json.dumps(made, ensure_ascii=False) + "\n")
-            if not tally.made:
-                raise UserError(f"build_tasks: {tally.tunes} tunes gave no task; check tunes and tasks")
+            if not counts.made:
+                raise UserError(f"build_tasks: {counts.tunes} tunes gave no task; check tunes and tasks")
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-        return tally
+        return counts
 
 
 def row(schema: Schema, name: str, turns: Sequence[tuple[str, str]], family: str) -> dict[str, Any]:

@@ -16,8 +16,6 @@ from musician.data.sources.archives import PACKED, holds_rows, members
 from musician.data.sources.corpus import CorpusTune, default_collections, iter_tunes
 from musician.data.sources.files import READERS, SourceRow, count_rows
 from musician.music.analysis.family import families
-from musician.music.tasks.checks import check
-from musician.music.tasks.rules import make_tasks
 from musician.runtime.errors import UserError
 from musician.runtime.progress import show_line
 
@@ -214,52 +212,6 @@ class TuneSource:
         """Yield a document a tune."""
         for tune, family in zip(self.tunes(), self.families(), strict=True):
             yield SourceRow({"text": tune.text}, f"{tune.file} tune {tune.index}", family)
-
-
-class TuneTaskSource(TuneSource):
-    """Instruction data made by rule from tunes: several conversations a tune, all of its family.
-
-    Args:
-        collections: as for `TuneSource`.
-        root: as for `TuneSource`.
-        limit: as for `TuneSource`.
-        tasks: names of the task kinds to keep; None keeps all.
-        seed: chooses wordings and excerpts.
-    """
-
-    def __init__(
-        self,
-        collections: Sequence[str] | None = None,
-        root: str | None = None,
-        limit: int | None = None,
-        tasks: Sequence[str] | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(collections, root, limit)
-        self.tasks = list(tasks) if tasks is not None else None
-        self.seed = seed
-
-    def identity(self) -> str:
-        """Hash of the texts and of what is made from them."""
-        return hashlib.sha256(f"{super().identity()}:{self.tasks}:{self.seed}".encode()).hexdigest()
-
-    def num_rows(self) -> None:
-        """Not known: a tune gives as many tasks as it has matter for."""
-
-    def describe(self) -> dict[str, Any]:
-        """Which tunes and tasks these are."""
-        return {**super().describe(), "tasks": self.tasks, "seed": self.seed}
-
-    def rows(self) -> Iterator[SourceRow]:
-        """Yield a conversation a task; one whose answer cannot be proved is marked as dropped."""
-        for index, (tune, family) in enumerate(zip(self.tunes(), self.families(), strict=True)):
-            for task in make_tasks(tune.text, self.seed + index):
-                if self.tasks is None or task.name in self.tasks:
-                    messages = [{"role": "user", "content": task.prompt}, {"role": "assistant", "content": task.answer}]
-                    where = f"{tune.file} tune {tune.index} task {task.name}"
-                    reason = check(task)
-                    dropped = f"{task.name}: {reason}" if reason else None
-                    yield SourceRow({"messages": messages}, where, family, dropped=dropped)
 
 
 def _known_encoding(name: str | None) -> str | None:
