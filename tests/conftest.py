@@ -12,6 +12,8 @@ import torch
 # Read when huggingface_hub is first imported, which is before any fixture runs.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Equality is tested in fp32 on every machine.
+os.environ["MUSICIAN_NATIVE_BF16"] = "0"
 
 torch.set_num_threads(1)
 

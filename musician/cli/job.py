@@ -19,7 +19,7 @@ from musician.data.rendering.render import Renderer
 from musician.data.rendering.tokenizer import tokenizer_hash
 from musician.model.lora import attach_lora, count_parameters
 from musician.model.network import check_vocabulary
-from musician.runtime.hardware import Hardware
+from musician.runtime.hardware import Hardware, best_precision
 from musician.training.datamodule import TokenDataModule
 from musician.training.module import CausalLMModule
 from musician.training.runs.resume import check_unchanged, find_state, read_record
@@ -84,12 +84,14 @@ def build_job(cfg: DictConfig, callbacks: Iterable[Callback] = ()) -> Job:
         UserError: the machine is another, the parts do not fit each other, or the run that continues was made with
             another training configuration.
     """
+    asked = cfg.hardware.precision
     hardware = check_hardware(cfg)
     check_tasks(hardware.devices)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     checkpoint = find_state(cfg.ckpt_path, cfg.output_dir)
     earlier = read_record(checkpoint) if checkpoint else None
-    notes = _check_resume(cfg, earlier, {"config": config})
+    why = best_precision("cpu")[1] if asked == "auto" else "as hardware.precision says"
+    notes = [f"precision: {hardware.precision} ({why})", *_check_resume(cfg, earlier, {"config": config})]
     ranks = earlier["config"]["hardware"]["devices"] * earlier["config"]["hardware"]["num_nodes"] if earlier else None
     if ranks not in (None, hardware.world_size):
         notes.append(
@@ -136,7 +138,7 @@ def build_job(cfg: DictConfig, callbacks: Iterable[Callback] = ()) -> Job:
 
 
 def check_hardware(cfg: DictConfig) -> Hardware:
-    """Return the machine of a job.
+    """Return the machine of a job; where its precision is `auto`, the config gets the one that was chosen.
 
     Raises:
         UserError: it is not this one, or cannot cut up the global batch.
@@ -144,6 +146,7 @@ def check_hardware(cfg: DictConfig) -> Hardware:
     hardware: Hardware = instantiate(cfg.hardware, _convert_="all")
     hardware.check()
     hardware.accumulation_steps(cfg.global_batch_size)
+    cfg.hardware.precision, cfg.hardware.dtype = hardware.precision, hardware.dtype
     return hardware
 
 

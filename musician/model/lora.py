@@ -24,18 +24,21 @@ def attach_lora(network: nn.Module, config: Any | None) -> nn.Module:
         UserError: the model has no module of a name in the config.
     """
     if config is None:
-        return network
+        return _trained_in_fp32(network)
     from peft import get_peft_model
 
     if getattr(network.config, "tie_word_embeddings", False) and config.modules_to_save:
         config.ensure_weight_tying = True
     _check_names(network, config)
-    wrapped = get_peft_model(network, config)
-    # Adapters are trained in fp32 where the frozen base is kept in half precision.
-    for parameter in wrapped.parameters():
+    return _trained_in_fp32(get_peft_model(network, config))
+
+
+def _trained_in_fp32(network: nn.Module) -> nn.Module:
+    """Widen what is trained, where the frozen base is stored in half precision."""
+    for parameter in network.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    return wrapped
+    return network
 
 
 def trainable_parameters(network: nn.Module) -> dict[str, nn.Parameter]:

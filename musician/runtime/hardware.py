@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,9 @@ from musician.runtime.errors import UserError, nearest
 
 #: Compute capability from which the hardware has bf16 (Ampere). `torch.cuda.is_bf16_supported` also counts emulation.
 BF16_CAPABILITY = (8, 0)
+
+#: Types that matrices are multiplied in, by the beginning of Lightning's name for the precision; else fp32.
+DTYPES = {"bf16": "bfloat16", "16": "float16", "64": "float64"}
 
 #: Attention by transformers' name (`documents` is ours): least compute capability of its kernels; None where the CPU
 #: has them too.
@@ -37,8 +39,9 @@ class Hardware:
         accelerator: `cpu` or `gpu`.
         devices: processes (and GPUs) a node.
         num_nodes: nodes.
-        precision: as Lightning names it: `32-true`, `16-mixed`, `bf16-mixed`, `bf16-true`, ...
-        dtype: type the frozen weights are loaded in.
+        precision: as Lightning names it: `32-true`, `16-mixed`, `bf16-mixed`, `bf16-true`, ...; `auto` becomes
+            `bf16-mixed` where the machine multiplies bf16 natively.
+        dtype: type the frozen weights are loaded in; `auto` becomes that of the precision.
         micro_batch_size: rows a device computes at once.
         strategy: name of one of Lightning's strategies, or the arguments of ZeRO.
         num_workers: processes a rank that build batches; they never exceed cores / ranks.
@@ -57,7 +60,7 @@ class Hardware:
     devices: int = 1
     num_nodes: int = 1
     precision: str = "32-true"
-    dtype: str = "float32"
+    dtype: str = "auto"
     micro_batch_size: int = 1
     strategy: str | Mapping[str, Any] = "auto"
     num_workers: int = 0
@@ -69,6 +72,17 @@ class Hardware:
     peak_flops: float | None = None
     card_bandwidth: float | None = None
     node_bandwidth: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision == "auto":
+            object.__setattr__(self, "precision", self._best_precision())
+        if self.dtype == "auto":
+            object.__setattr__(self, "dtype", DTYPES.get(self.precision.split("-")[0], "float32"))
+
+    def _best_precision(self) -> str:
+        if self.accelerator == "cpu":
+            return "bf16-mixed" if native_bf16() else "32-true"
+        return "bf16-mixed" if tuple(self.capability or BF16_CAPABILITY) >= BF16_CAPABILITY else "16-mixed"
 
     @property
     def world_size(self) -> int:
@@ -260,9 +274,14 @@ def best_precision(device: str) -> tuple[str, str]:
     return "32-true", "this processor has no native bf16"
 
 
-@cache
 def native_bf16() -> bool:
-    """Whether this processor multiplies bf16 matrices natively (AVX-512 BF16, AMX or Arm's BF16), as Linux lists it."""
+    """Whether this processor multiplies bf16 matrices natively (AVX-512 BF16, AMX or Arm's BF16), as Linux lists it.
+
+    `MUSICIAN_NATIVE_BF16=0` or `1` in the environment answers instead.
+    """
+    answer = os.environ.get("MUSICIAN_NATIVE_BF16")
+    if answer is not None:
+        return answer == "1"
     listing = Path("/proc/cpuinfo")
     if not listing.exists():
         return False

@@ -171,6 +171,44 @@ def test_an_attention_that_this_machine_cannot_compute_is_refused_before_anythin
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("native", "precision", "dtype"), [("1", "bf16-mixed", "bfloat16"), ("0", "32-true", "float32")]
+)
+def test_a_cpu_computes_in_what_it_multiplies_natively(monkeypatch, native, precision, dtype):
+    monkeypatch.setenv("MUSICIAN_NATIVE_BF16", native)
+    machine = instantiate(composed("train", "+experiment=smoke").hardware, _convert_="all")
+    assert (machine.precision, machine.dtype) == (precision, dtype)
+
+
+@pytest.mark.parametrize(
+    ("asked", "dtype"), [("32-true", "float32"), ("bf16-mixed", "bfloat16"), ("bf16-true", "bfloat16")]
+)
+def test_the_type_of_the_frozen_weights_follows_a_precision_that_is_asked_for(monkeypatch, asked, dtype):
+    for native in "01":
+        monkeypatch.setenv("MUSICIAN_NATIVE_BF16", native)
+        machine = instantiate(composed("train", "+experiment=smoke", f"hardware.precision={asked}").hardware)
+        assert (machine.precision, machine.dtype) == (asked, dtype)
+
+
+@pytest.mark.parametrize(
+    ("listing", "native"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16 avx512vl\n", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", True),
+        ("Features\t: fp asimd bf16 i8mm\n", True),
+        ("flags\t\t: fpu avx2 avx512f\n", False),
+        ("model name\t: bf16 edition\nflags\t\t: fpu\n", False),
+    ],
+)
+def test_native_bf16_is_what_linux_lists(monkeypatch, tmp_path, listing, native):
+    import musician.runtime.hardware as hardware
+
+    monkeypatch.delenv("MUSICIAN_NATIVE_BF16")
+    (tmp_path / "cpuinfo").write_text(listing)
+    monkeypatch.setattr(hardware, "Path", lambda _: tmp_path / "cpuinfo")
+    assert hardware.native_bf16() is native
+
+
 def test_flash_attention_in_full_precision_is_refused():
     with pytest.raises(UserError, match="needs 16 bits"):
         Hardware("m", "gpu", precision="32-true", attn_implementation="flash_attention_2").check_card(

@@ -165,6 +165,26 @@ def test_the_logged_rate_is_the_one_used(tunes, schedule, micro):
     assert norms == pytest.approx([0.1 * rate for rate in wanted], rel=2e-3)
 
 
+def test_bf16_with_the_frozen_base_in_bf16_trains_as_fp32_does(tunes, tmp_path):
+    """Trained weights stay fp32; a resumed run ends with the same bits."""
+
+    def network(frozen):
+        found = adapted(modules_to_save=["lm_head"])
+        for parameter in found.parameters():
+            parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else frozen)
+        return found
+
+    exact = fit(tunes, network=network(torch.float32))
+    run = fit(tunes, tmp_path, network=network(torch.bfloat16), precision="bf16-mixed", every_n_steps=2, keep=9)
+    assert {weight.dtype for weight in run.weights().values()} == {torch.float32}
+    for name in ("train/loss", "val/loss"):
+        assert run.log.column(name) == pytest.approx(exact.log.column(name), rel=0.02)
+    state = str(tmp_path / "step-000002" / "state.ckpt")
+    resumed = fit(tunes, network=network(torch.bfloat16), precision="bf16-mixed", resume=state)
+    assert all(torch.equal(weight, resumed.weights()[name]) for name, weight in run.weights().items())
+    assert "bfloat16" in next(c.peak for c in run.trainer.callbacks if hasattr(c, "peak"))
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tunes, tmp_path, bad):
     """B23: it never spreads into later figures; the checkpoint before it stays."""

@@ -19,6 +19,7 @@ from musician.model.flops import (
     recomputed_flops_per_token,
     training_flops_per_token,
 )
+from musician.runtime.hardware import DTYPES
 
 
 class StepMetrics(Callback):
@@ -123,9 +124,8 @@ class StepMetrics(Callback):
 
 def compute_dtype(precision: str) -> torch.dtype:
     """The type that matrices are multiplied in at one of Lightning's precisions."""
-    return {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}.get(
-        precision.split("-")[0], torch.float32
-    )
+    dtype: torch.dtype = getattr(torch, DTYPES.get(precision.split("-")[0], "float32"))
+    return dtype
 
 
 def peak_memory_gib(device: torch.device) -> float:
