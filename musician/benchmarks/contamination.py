@@ -12,7 +12,8 @@ from typing import get_args
 
 from musician.benchmarks.benchmark import Benchmark
 from musician.benchmarks.multiple_choice.question import Question
-from musician.data.quality.known_questions import Kind, KnownQuestions, split_music, words
+from musician.data.quality.known_questions import Kind, KnownQuestions, words
+from musician.music.abc.extract import split_music
 from musician.music.abc.reader import parse_tune
 from musician.music.analysis.family import Step, melody
 

@@ -7,7 +7,8 @@ from musician.benchmarks.multiple_choice.mmlu import MMLU
 from musician.benchmarks.multiple_choice.music_theory_bench import MusicTheoryBench
 from musician.benchmarks.multiple_choice.prompts import question_block
 from musician.benchmarks.multiple_choice.question import Question
-from musician.data.quality.known_questions import GroupRuns, split_music, words
+from musician.data.quality.known_questions import GroupRuns, words
+from musician.music.abc.extract import split_music
 
 from .toys import Quiz
 

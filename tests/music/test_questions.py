@@ -6,7 +6,8 @@ from fractions import Fraction
 import pytest
 
 from musician.music.abc.reader import parse_tune
-from musician.music.tasks.questions import TOPICS, TuneQuestion, pose
+from musician.music.tasks.questions import TOPICS, pose
+from musician.music.theory.items import TheoryItem
 
 SHARPS = {
     "C": 0,
@@ -37,12 +38,12 @@ NAMES = {"second": 1, "third": 2, "fourth": 3, "fifth": 4, "sixth": 5, "seventh"
 
 
 @pytest.fixture(scope="module")
-def questions(corpus_sample: list[str]) -> list[TuneQuestion]:
+def questions(corpus_sample: list[str]) -> list[TheoryItem]:
     rng, tunes = random.Random(3), [parse_tune(text) for text in corpus_sample]
     return [question for topic in TOPICS for tune in tunes if (question := pose(topic, tune, rng))]
 
 
-def shown(question: TuneQuestion, name: str) -> str:
+def shown(question: TheoryItem, name: str) -> str:
     found = re.search(rf"^{name}:(.*)$", question.stem, re.MULTILINE)
     assert found, question.stem
     return found[1]
@@ -70,11 +71,11 @@ def total(music: str, unit: Fraction) -> Fraction:
     return time * unit
 
 
-def music(question: TuneQuestion) -> str:
+def music(question: TheoryItem) -> str:
     return question.stem.rpartition("\n")[2]
 
 
-def holds(question: TuneQuestion, option: str) -> bool:
+def holds(question: TheoryItem, option: str) -> bool:
     """Whether an option answers the question, by code that shares nothing with the package."""
     unit = Fraction(shown(question, "L"))
     if question.topic == "meter":
@@ -93,7 +94,7 @@ def holds(question: TuneQuestion, option: str) -> bool:
     return missing * 16 == VALUES[re.sub("^an? | note$", "", option)]
 
 
-def interval_holds(question: TuneQuestion, option: str) -> bool:
+def interval_holds(question: TheoryItem, option: str) -> bool:
     letters = "CDEFGAB"
     semitones = (0, 2, 4, 5, 7, 9, 11)
     sharps = sharps_of(shown(question, "K"))
@@ -114,7 +115,7 @@ def interval_holds(question: TuneQuestion, option: str) -> bool:
     return letters_apart == NAMES[number] and semitones_apart == base + excess
 
 
-def test_one_option_alone_is_right(questions: list[TuneQuestion]) -> None:
+def test_one_option_alone_is_right(questions: list[TheoryItem]) -> None:
     for question in questions:
         if re.search(r"\([24-9]", question.stem):
             continue
@@ -123,16 +124,16 @@ def test_one_option_alone_is_right(questions: list[TuneQuestion]) -> None:
         ], question
 
 
-def test_options_differ_and_every_topic_is_asked(questions: list[TuneQuestion]) -> None:
+def test_options_differ_and_every_topic_is_asked(questions: list[TheoryItem]) -> None:
     assert all(len(set(question.options)) == 4 for question in questions)
     assert min(Counter(question.topic for question in questions)[topic] for topic in TOPICS) > 40
     assert all(question.stem.count("|") <= 5 for question in questions)
 
 
-def test_the_meter_is_not_given_away(questions: list[TuneQuestion]) -> None:
+def test_the_meter_is_not_given_away(questions: list[TheoryItem]) -> None:
     assert not any("M:" in question.stem for question in questions if question.topic == "meter")
 
 
-def test_the_right_option_stands_anywhere(questions: list[TuneQuestion]) -> None:
+def test_the_right_option_stands_anywhere(questions: list[TheoryItem]) -> None:
     counts = Counter(question.answer for question in questions)
     assert all(0.2 < counts[place] / len(questions) < 0.3 for place in range(4)), counts

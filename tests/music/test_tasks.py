@@ -5,7 +5,7 @@ import pytest
 
 from musician.music.abc.key import parse_key
 from musician.music.abc.reader import parse_tune
-from musician.music.analysis.sounding_form import sections
+from musician.music.analysis.form import sounding_form
 from musician.music.tasks.rules import RULES, make_tasks
 from musician.music.tasks.task import Task
 
@@ -62,7 +62,7 @@ def test_a_continuation_completes_its_tune(made: list[tuple[str, Task]]) -> None
     ],
 )
 def test_sections(body: str, form: str | None) -> None:
-    assert sections(parse_tune(f"X:1\nK:C\n{body}")) == form
+    assert sounding_form(parse_tune(f"X:1\nK:C\n{body}")) == form
 
 
 def test_keys_and_forms_are_those_of_the_tune(made: list[tuple[str, Task]]) -> None:
@@ -70,7 +70,7 @@ def test_keys_and_forms_are_those_of_the_tune(made: list[tuple[str, Task]]) -> N
         assert parse_key(parse_tune(task.prompt[task.prompt.index("X:1") :]).field("K")).name == task.answer
         assert task.answer == parse_tune(text).key.name
     for text, task in [*of(made, "form")]:
-        assert task.answer == sections(parse_tune(text))
+        assert task.answer == sounding_form(parse_tune(text))
 
 
 def test_the_meter_is_asked_without_being_shown(made: list[tuple[str, Task]]) -> None:

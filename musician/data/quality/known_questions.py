@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from musician.music.abc.extract import split_music
 from musician.music.abc.reader import parse_tune
 from musician.music.analysis.family import MOVES, RUN, Step, melody
 from musician.music.analysis.melody_index import RunIndex
@@ -32,9 +33,6 @@ COMMON = 3
 """Runs that more questions than this share are the benchmark's wording."""
 
 _WORD = re.compile(r"\w+")
-_FIELD = re.compile(r"\s*[XMLK]:\s*\S")
-_AFTER_TUNE = re.compile(r"\s*(?:[A-D][.)]\s|Answer:|Human:|Assistant:)")
-_ONE_LINE_HEADER = re.compile(r"(?:[XMLQ]:\S{1,40} {1,4}){1,8}K:\S{1,40}(?: |$)", re.MULTILINE)
 
 
 class KnownQuestions:
@@ -139,26 +137,6 @@ def words(text: str) -> list[str]:
 def contour(steps: Sequence[Step]) -> list[int]:
     """Return the changes of pitch of a melody, in semitones."""
     return [interval for interval, _ in steps if interval]
-
-
-def split_music(text: str) -> tuple[str, list[str]]:
-    """Part a text into its prose and its tunes.
-
-    A tune goes from a line with an `X:`, `M:`, `L:` or `K:` field to a blank line, the next `X:`, an option (`A. ...`)
-    or the end of a turn. A header written on one line, as the README of ChatMusician prints its tunes, counts as one.
-    """
-    if ":" not in text:
-        return text, []
-    prose: list[str] = []
-    tunes: list[list[str]] = []
-    inside = False
-    for line in _ONE_LINE_HEADER.sub(lambda found: "\n" + "\n".join(found[0].split()) + "\n", text).splitlines():
-        if _FIELD.match(line) and (not inside or line.lstrip().startswith("X:")):
-            tunes.append([])
-            inside = True
-        inside = inside and bool(line.strip()) and not _AFTER_TUNE.match(line)
-        (tunes[-1] if inside else prose).append(line)
-    return "\n".join(prose), ["\n".join(tune) for tune in tunes]
 
 
 def _texts(parts: Sequence[str]) -> list[list[str]]:

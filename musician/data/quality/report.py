@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from musician.data.packing_plan import planned_rows
-from musician.data.quality.known_questions import split_music
 from musician.data.rendering.encode import Encoder
 from musician.data.rendering.render import Renderer
 from musician.data.store.prepared import read_meta
 from musician.data.store.split import KEPT, PreparedSplit
+from musician.music.abc.extract import split_music
 from musician.music.abc.reader import parse_tune
 from musician.music.analysis.form import section_bars
 

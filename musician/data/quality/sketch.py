@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from musician.data.quality.filters import Quality
-from musician.data.quality.known_questions import FEWEST_STEPS, KnownQuestions, split_music, words
+from musician.data.quality.known_questions import FEWEST_STEPS, KnownQuestions, words
 from musician.data.rendering.conversation import Document, Row, defect
 from musician.data.sources.files import SourceRow
 from musician.data.store.shards import Recipe, understand
 from musician.data.store.splits import text_of
+from musician.music.abc.extract import split_music
 from musician.music.abc.reader import parse_tune
 from musician.music.analysis.family import Step, melody
 from musician.runtime.atomic import write_directory

@@ -1,7 +1,7 @@
 """The music of a tune: from the lines below `K:` to the bars of its voices."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from fractions import Fraction
 
 from musician.music.abc.elements import Bar, Element
@@ -53,7 +53,7 @@ class BodyReader:
                 continue
             end = code_end(self.text, start, end)
             if BODY_FIELD.match(self.text, start, end):
-                self._field(start, end)
+                self._enforce(start, end)
             else:
                 self._scan(start, end)
         for voice in self._voices.values():
@@ -66,7 +66,7 @@ class BodyReader:
             kind = found.lastgroup
             if kind != "idle":
                 assert kind is not None
-                _HANDLERS[kind](self, found)
+                getattr(self, f"_{kind}")(found)
         self._leave(end)
 
     def _leave(self, end: int) -> None:
@@ -92,6 +92,8 @@ class BodyReader:
         self._voice.in_grace = False
         self._piece = found.end()
 
+    _number = _bar
+
     def _ending(self, found: re.Match[str]) -> None:
         self._keep("ending", found, "ending")
         self._leave(found.start())
@@ -100,13 +102,13 @@ class BodyReader:
         self._voice.ending = found["ending"].strip('"').rstrip(".,-")
         self._piece = max(self._piece, found.end())
 
-    def _inline_field(self, found: re.Match[str]) -> None:
+    def _field(self, found: re.Match[str]) -> None:
         self._leave(found.start())
-        self._field(*found.span("field"))
+        self._enforce(*found.span("field"))
         self._voice.pieces.append(found[0])
         self._piece = found.end()
 
-    def _field(self, start: int, end: int) -> None:
+    def _enforce(self, start: int, end: int) -> None:
         """Put a body or inline field into force."""
         name, value = self.text[start], self.text[start + 2 : end]
         self.elements.append(Element("field", start, end, self.text[start:end]))
@@ -211,7 +213,7 @@ class BodyReader:
     def _broken(self, found: re.Match[str]) -> None:
         self._keep("broken" if self._voice.set_broken(found["broken"]) else "unread", found)
 
-    def _tie(self, found: re.Match[str]) -> None:
+    def _separate_tie(self, found: re.Match[str]) -> None:
         self._keep("separate_tie", found)
         self._voice.set_tie()
 
@@ -230,23 +232,3 @@ class BodyReader:
 
     def _unread(self, found: re.Match[str]) -> None:
         self._keep("unread", found)
-
-
-_HANDLERS: dict[str, Callable[[BodyReader, re.Match[str]], None]] = {
-    "note": BodyReader._note,
-    "bar": BodyReader._bar,
-    "number": BodyReader._bar,
-    "rest": BodyReader._rest,
-    "broken": BodyReader._broken,
-    "tuplet": BodyReader._tuplet,
-    "quoted": BodyReader._quoted,
-    "decoration": BodyReader._decoration,
-    "grace": BodyReader._grace,
-    "grace_end": BodyReader._grace_end,
-    "field": BodyReader._inline_field,
-    "ending": BodyReader._ending,
-    "chord": BodyReader._chord,
-    "separate_tie": BodyReader._tie,
-    "overlay": BodyReader._overlay,
-    "unread": BodyReader._unread,
-}

@@ -21,6 +21,9 @@ _WORD = re.compile(r"[A-Za-z]{2,}")
 _BARE = re.compile(r"[A-Za-z\s.,:;'()!?\"-]*", re.ASCII)
 _PLAIN = frozenset("ABCDEFGabcdefgzx ,'()")
 """What a line of bare letters holds that is music because a `K:` field stands above it."""
+_TUNE_FIELD = re.compile(r"\s*[XMLK]:\s*\S")
+_AFTER_TUNE = re.compile(r"\s*(?:[A-D][.)]\s|Answer:|Human:|Assistant:)")
+_ONE_LINE_HEADER = re.compile(r"(?:[XMLQ]:\S{1,40} {1,4}){1,8}K:\S{1,40}(?: |$)", re.MULTILINE)
 _MOST_UNREAD = 0.1
 _MOST_QUOTED = 12
 """Characters in quotes that there may be for every note of a line."""
@@ -59,6 +62,26 @@ def extract_music(text: str) -> list[str]:
     Prose has none, so it gives an empty list.
     """
     return [each.abc for each in extract_tunes(text)] or list(_fragments(text))
+
+
+def split_music(text: str) -> tuple[str, list[str]]:
+    """Part a text into its prose and its tunes.
+
+    A tune goes from a line with an `X:`, `M:`, `L:` or `K:` field to a blank line, the next `X:`, an option (`A. ...`)
+    or the end of a turn. A header written on one line, as the README of ChatMusician prints its tunes, counts as one.
+    """
+    if ":" not in text:
+        return text, []
+    prose: list[str] = []
+    tunes: list[list[str]] = []
+    inside = False
+    for line in _ONE_LINE_HEADER.sub(lambda found: "\n" + "\n".join(found[0].split()) + "\n", text).splitlines():
+        if _TUNE_FIELD.match(line) and (not inside or line.lstrip().startswith("X:")):
+            tunes.append([])
+            inside = True
+        inside = inside and bool(line.strip()) and not _AFTER_TUNE.match(line)
+        (tunes[-1] if inside else prose).append(line)
+    return "\n".join(prose), ["\n".join(tune) for tune in tunes]
 
 
 def count_notes(text: str) -> int:

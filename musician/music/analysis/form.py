@@ -5,6 +5,7 @@ distance similarity (EDS, 0 to 10) with the sections before it. EDS is ten times
 the longer length, rounded; here over notes (pitch and length), so that spelling does not count.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -18,6 +19,8 @@ SHORTEST, LONGEST = 2, 9
 """Tokens in a motif."""
 MOST_SECTIONS = 26
 _LONGEST_COMPARED = 600
+_OTHER_ORDER = re.compile(r"^[PV]:|\[[PV]:|D\.? ?[CS]\b|\bfine\b|[Ss]egno|[Cc]oda", re.MULTILINE | re.IGNORECASE)
+_SECTION_END = re.compile(r":|\|\||\]")
 
 
 def section_bars(tune: Tune) -> list[list[Bar]]:
@@ -115,3 +118,43 @@ def motif_notes(bars: Sequence[Bar]) -> list[Note]:
 def _tokens(bars: Sequence[Bar]) -> list[str]:
     """Return one token a note or rest: pitch and length in whole notes."""
     return [f"{'z' if note.midi is None else note.midi}:{note.duration}" for bar in bars for note in bar.notes]
+
+
+def sounding_form(tune: Tune) -> str | None:
+    """Return the order in which a tune's sections sound, as `AABB`: sections of the same notes share a letter.
+
+    Sections end at double bar lines and repeat signs; one whose repeat sign stands at its end counts twice. None where
+    that is in doubt: endings that differ, an order of parts or da capo, a repeat that opens and does not close, fewer
+    than two sections or more than six, one of fewer than four bars.
+    """
+    parts = _parts(tune.bars)
+    if not 2 <= len(parts) <= 6 or min(len(part) for part in parts) < 4 or _in_doubt(tune, parts):
+        return None
+    letters: dict[tuple[object, ...], str] = {}
+    form = ""
+    for part in parts:
+        notes = tuple(note for bar in part for note in bar.notes)
+        letter = letters.setdefault(notes, "ABCDEF"[len(letters)])
+        form += letter * (2 if part[-1].barline.startswith(":") else 1)
+    return form
+
+
+def _in_doubt(tune: Tune, parts: list[list[Bar]]) -> bool:
+    """Whether the sections may sound in another order than their bar lines say."""
+    ends = [(part[0].opening.endswith(":"), part[-1].barline) for part in parts]
+    return (
+        any(bar.ending for bar in tune.bars)
+        or bool(tune.field("P"))
+        or _OTHER_ORDER.search(tune.body) is not None
+        or any(opens and not closing.startswith(":") for opens, closing in ends)
+        or any(":" in closing.strip(":") for _, closing in ends)
+    )
+
+
+def _parts(bars: tuple[Bar, ...]) -> list[list[Bar]]:
+    parts: list[list[Bar]] = [[]]
+    for bar in bars:
+        parts[-1].append(bar)
+        if _SECTION_END.search(bar.barline):
+            parts.append([])
+    return [part for part in parts if part]

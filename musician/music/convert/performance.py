@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -10,7 +9,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from musician.music.abc.meter import FINEST, Meter
-from musician.music.sound.sounding import MOST_NOTES, MOST_TIME
+from musician.music.sound.sounding import MOST_NOTES, MOST_TIME, library
 from musician.runtime.errors import UserError
 
 _PERCUSSION = 9
@@ -70,10 +69,7 @@ def read_midi(data: bytes) -> Performance:
 
 
 def _parsed(data: bytes) -> Any:
-    try:
-        mido = importlib.import_module("mido")
-    except ImportError as error:
-        raise UserError("mido is not installed: pip install 'musician[music]'") from error
+    mido = library("mido")
     try:
         return mido.MidiFile(file=BytesIO(data), clip=True)
     except Exception as error:  # mido raises whatever its parsing runs into

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from musician.music.abc.pitch import LETTERS
 from musician.music.grammar.state import UNTIED, Mode, State
-from musician.music.grammar.vocabulary import ACCIDENTALS, CHORD_NAMES, LENGTHS, LETTERS, PITCHES, REACH, TICKS, TUPLETS
+from musician.music.grammar.vocabulary import ACCIDENTALS, CHORD_NAMES, LENGTHS, PITCHES, REACH, TICKS, TUPLETS
 
 _GRACE_NOTES = 3
 _CHORD_NOTES = 4

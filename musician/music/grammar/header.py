@@ -90,7 +90,7 @@ class Header:
         return self._body(state, tonic) if state.header == "K" else state
 
     def _body(self, state: State, tonic: str) -> State:
-        ticks = int(METERS[state.meter] / UNITS[state.unit] * TICKS)
+        ticks = int(METERS[state.meter].duration / UNITS[state.unit] * TICKS)
         two = self.wishes.voices == 2
         return State(
             Mode.VOICE if two else Mode.OPENING,

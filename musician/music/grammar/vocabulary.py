@@ -6,6 +6,9 @@ from fractions import Fraction
 from itertools import takewhile
 from typing import NamedTuple
 
+from musician.music.abc.key import parse_key
+from musician.music.abc.meter import parse_meter
+from musician.music.abc.pitch import SHARP_ORDER
 from musician.music.grammar.words import Words, plain_words
 
 TICKS = 4
@@ -16,32 +19,25 @@ TEXT_LENGTH = 48
 TEXT_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ',.-()!?")
 
 METERS = {
-    "C": Fraction(1),
-    "C|": Fraction(1),
-    **{name: Fraction(name) for name in ("2/4", "3/4", "4/4", "5/4", "6/4", "2/2", "3/2")},
-    **{name: Fraction(name) for name in ("3/8", "5/8", "6/8", "7/8", "9/8", "12/8")},
+    name: meter
+    for name in ["C", "C|", "2/4", "3/4", "4/4", "5/4", "6/4", "2/2", "3/2", "3/8", "5/8", "6/8", "7/8", "9/8", "12/8"]
+    if (meter := parse_meter(name))
 }
-COMPOUND = frozenset({"6/4", "6/8", "9/8", "12/8"})
 UNITS = {name: Fraction(name) for name in ("1/4", "1/8", "1/16")}
 
-_FIFTHS = {letter: place - 1 for place, letter in enumerate("FCGDAEB")}
-_MODES = {
-    **{"": 0, "maj": 0, " major": 0, "m": -3, "min": -3, " minor": -3},
-    **{"dor": -2, "mix": -1, "phr": -4, "lyd": 1, "aeo": -3},
-}
+_MODES = ("", "maj", " major", "m", "min", " minor", "dor", "mix", "phr", "lyd", "aeo")
 KEYS = tuple(
-    letter + sign + mode
-    for letter, fifths in _FIFTHS.items()
-    for sign, shift in (("", 0), ("#", 7), ("b", -7))
-    for mode, turn in _MODES.items()
-    if abs(fifths + shift + turn) <= 7
+    name
+    for letter in SHARP_ORDER
+    for sign in ("", "#", "b")
+    for mode in _MODES
+    if abs(parse_key(name := letter + sign + mode).sharps) <= 7
 )
 
 TEMPI = tuple(f"{beat}={number}" for beat in ("1/4", "3/8", "1/2", "1/8") for number in range(40, 241))
 REFERENCES = tuple(str(number) for number in range(1, 1000))
 
 ACCIDENTALS = "^_="
-LETTERS = "CDEFGAB"
 TIE = "-"
 
 PITCHES = plain_words(
@@ -118,7 +114,7 @@ def odd_time(meter: str) -> int:
 
     0 in the meters of three beats, which abc2midi reads as compound and the standard does not.
     """
-    return 0 if meter.startswith("3/") else 3 if meter in COMPOUND else 2
+    return 0 if meter.startswith("3/") else 3 if METERS[meter].compound else 2
 
 
 def _tuplets(odd: int) -> Words[Tuplet]:

@@ -105,7 +105,7 @@ def to_midi(
     Raises:
         UserError: mido is not installed, the tune has no note or is too long, or its tempo cannot be said.
     """
-    mido = _library("mido")
+    mido = library("mido")
     file = mido.MidiFile(ticks_per_beat=TICKS, type=1)
     orders = {name: order.bars for name, order in playing_order(tune).items()} if repeats else tune.voices
     voices = [sounding(bars, graces) for bars in orders.values()]
@@ -153,7 +153,7 @@ def to_musicxml(tune: Tune, path: Path) -> None:
     """
     if not any(sounding(bars) for bars in tune.voices.values()):
         raise UserError("the tune has no note to write")
-    _library("music21")
+    library("music21")
     from musician.music.sound.score import score
 
     with TemporaryDirectory() as folder:
@@ -161,7 +161,8 @@ def to_musicxml(tune: Tune, path: Path) -> None:
         path.write_bytes(written.read_bytes())
 
 
-def _library(name: str) -> Any:
+def library(name: str) -> Any:
+    """Return a module of the extra `music`; raises UserError where it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -18,8 +18,7 @@ from musician.music.abc.key import Key
 from musician.music.abc.pitch import named_pitch
 from musician.music.abc.reader import parse_tune
 from musician.music.analysis.check import check_bars
-from musician.music.analysis.form import form_letters, form_term, section_bars, similarity
-from musician.music.analysis.sounding_form import sections
+from musician.music.analysis.form import form_letters, form_term, section_bars, similarity, sounding_form
 from musician.music.edit.rewrite import same_music
 from musician.music.tasks.question_checks import chosen_letter, meter_offered, open_answer
 from musician.music.tasks.task import Task
@@ -91,13 +90,13 @@ def _in_style(task: Task) -> str | None:
     return None if named and _sounding(parse_tune(task.answer)) else "no name or no tune"
 
 
-def _sounding_form(task: Task) -> str | None:
-    return None if sections(given_tune(task)) == task.answer else "another form"
+def _form(task: Task) -> str | None:
+    return None if sounding_form(given_tune(task)) == task.answer else "another form"
 
 
 def _form_with_opening(task: Task) -> str | None:
     tune, opening = parse_tune(task.answer), list(parse_tune(task.prompt.partition("\nMotif:\n")[2]).notes)
-    if sections(tune) != asked_value(task, "Form"):
+    if sounding_form(tune) != asked_value(task, "Form"):
         return "another form"
     return None if opening and list(tune.notes)[: len(opening)] == opening else "another beginning"
 
@@ -248,7 +247,7 @@ CHECKS: dict[str, Check] = {
     "transposed": _transposed,
     "unit_changed": _unit_changed,
     "repaired": _repaired,
-    "form": _sounding_form,
+    "form": _form,
     "form_terms": _form_terms,
     "motifs": _motifs,
     "description": _description,

@@ -14,8 +14,7 @@ from rapidfuzz.distance import LCSseq, Levenshtein
 
 from musician.music.abc.elements import Note, Tune
 from musician.music.abc.reader import parse_tune
-from musician.music.analysis.form import form_letters, form_term, motif, section_bars
-from musician.music.analysis.sounding_form import sections
+from musician.music.analysis.form import form_letters, form_term, motif, section_bars, sounding_form
 from musician.music.tasks.checks import asked_value, given_tune
 from musician.music.tasks.task import Task
 from musician.music.tasks.writing import chord_symbols
@@ -52,7 +51,7 @@ def _unrepeated(chords: Sequence[str]) -> list[str]:
 
 def _letters(task: Task, tune: Tune) -> dict[str, float]:
     """An alphabetic form as it sounds, and the bars the tune should begin with."""
-    asked, written = asked_value(task, "Form"), sections(tune) or ""
+    asked, written = asked_value(task, "Form"), sounding_form(tune) or ""
     form = {"form": asked == written, "form_distance": len(set(asked) ^ set(written))}
     return form | _motif(_after(task, "Motif:"), tune)
 

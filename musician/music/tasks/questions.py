@@ -5,7 +5,6 @@ Each answer is computed from the notes the question shows, never from what a tra
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 
 from musician.music.abc.elements import Tune
@@ -13,20 +12,11 @@ from musician.music.abc.lexer import NOTE_PARTS
 from musician.music.abc.meter import Meter
 from musician.music.abc.pitch import Interval, staff_place
 from musician.music.edit import excerpt
-from musician.music.theory.draws import Draft
+from musician.music.theory.draws import Draft, some
+from musician.music.theory.items import TheoryItem, set_options
 from musician.music.theory.notation import METERS, NOTE_VALUES
 from musician.music.theory.topics.intervals import COMMON, neighbours
 from musician.music.theory.topics.keys import signature_in_words
-
-
-@dataclass(frozen=True)
-class TuneQuestion:
-    """A question on four options; `answer` is the place of the right one."""
-
-    topic: str
-    stem: str
-    options: tuple[str, str, str, str]
-    answer: int
 
 
 def draft_question(topic: str, tune: Tune, rng: random.Random) -> Draft | None:
@@ -35,15 +25,14 @@ def draft_question(topic: str, tune: Tune, rng: random.Random) -> Draft | None:
     return draft if draft and len(set(draft.wrong) - {draft.right}) >= 3 else None
 
 
-def pose(topic: str, tune: Tune, rng: random.Random) -> TuneQuestion | None:
+def pose(topic: str, tune: Tune, rng: random.Random) -> TheoryItem | None:
     """Return a question on one tune with its right option anywhere; None where the tune does not support one."""
     draft = draft_question(topic, tune, rng)
     if draft is None:
         return None
     answer = rng.randrange(4)
-    options = rng.sample(list(dict.fromkeys(wrong for wrong in draft.wrong if wrong != draft.right)), 3)
-    options.insert(answer, draft.right)
-    return TuneQuestion(topic, draft.stem, (options[0], options[1], options[2], options[3]), answer)
+    wrong = rng.sample(some(draft.wrong, draft.right), 3)
+    return set_options(topic, draft._replace(wrong=wrong), answer)
 
 
 def _meter(tune: Tune, rng: random.Random) -> Draft | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 
 from musician.music.abc.elements import Note, Tune
-from musician.music.analysis.form import form_letters, form_term, motif_notes, section_bars
-from musician.music.analysis.sounding_form import sections
+from musician.music.analysis.form import form_letters, form_term, motif_notes, section_bars, sounding_form
 from musician.music.tasks import wordings
-from musician.music.tasks.questions import TOPICS, TuneQuestion, draft_question, pose
+from musician.music.tasks.questions import TOPICS, draft_question, pose
 from musician.music.tasks.task import Rule
 from musician.music.tasks.written import tidy, written_notes
+from musician.music.theory.items import TheoryItem
 
 LETTERS = "ABCD"
 _FEWEST_BARS = 4
@@ -18,7 +18,7 @@ _FEWEST_BARS = 4
 
 def form(tune: Tune, rng: random.Random) -> tuple[str, str] | None:
     """Ask for the order in which the sections sound."""
-    letters = sections(tune)
+    letters = sounding_form(tune)
     return (f"{rng.choice(wordings.FORM)}\n{tidy(tune)}", letters) if letters else None
 
 
@@ -56,7 +56,7 @@ def multiple_choice(tune: Tune, rng: random.Random) -> tuple[str, str] | None:
     return None
 
 
-def render(question: TuneQuestion) -> str:
+def render(question: TheoryItem) -> str:
     """Return the question as benchmarks print it, up to and including `Answer:`."""
     options = [f"{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=True)]
     return "\n".join([question.stem, *options, "Answer:"])

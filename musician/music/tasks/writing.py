@@ -7,8 +7,7 @@ import re
 
 from musician.music.abc.elements import Tune
 from musician.music.abc.reader import parse_tune
-from musician.music.analysis.form import form_letters, form_term, motif_notes, section_bars
-from musician.music.analysis.sounding_form import sections
+from musician.music.analysis.form import form_letters, form_term, motif_notes, section_bars, sounding_form
 from musician.music.tasks import wordings
 from musician.music.tasks.written import frame, header, tidy, written, written_notes
 
@@ -46,7 +45,7 @@ def continuation(tune: Tune, rng: random.Random) -> tuple[str, str] | None:
 
 def form_to_tune(tune: Tune, rng: random.Random) -> tuple[str, str] | None:
     """Ask for a tune of a form that begins with given bars."""
-    letters = sections(tune)
+    letters = sounding_form(tune)
     if not letters or not tune.key.tonic:
         return None
     opening = f"{frame(tune)}\n{written(tune.bars[:2])}"

@@ -11,15 +11,9 @@ from musician.music.theory.draws import Draft, some
 from musician.music.theory.topics import chords, harmony, intervals, keys, meters, reading, scales, tunes, values
 from musician.runtime.errors import UserError
 
+_ROOMS = (intervals, chords, keys, scales, meters, values, harmony, reading)
 TOPICS: dict[str, Callable[[random.Random, int], Draft]] = {
-    **intervals.TOPICS,
-    **chords.TOPICS,
-    **keys.TOPICS,
-    **scales.TOPICS,
-    **meters.TOPICS,
-    **values.TOPICS,
-    **harmony.TOPICS,
-    **reading.TOPICS,
+    topic.__name__: topic for room in _ROOMS for topic in room.TOPICS
 }
 """What can be asked without anything given."""
 TUNE_TOPICS: Mapping[str, Callable[[Tune, random.Random, int], Draft | None]] = tunes.TOPICS
@@ -74,7 +68,7 @@ def make_items(
     for topic in _known(topics, bool(parsed)):
         rng = random.Random(f"{seed}:{difficulty}:{topic}")
         drafts = _drafts(topic, _drawer(topic, parsed, difficulty, rng), count_per_topic, rng)
-        items += [_item(topic, draft, letters.next()) for draft in drafts]
+        items += [set_options(topic, draft, letters.next()) for draft in drafts]
     return items
 
 
@@ -149,8 +143,8 @@ class _WrongOptions:
         return draft._replace(wrong=self._rng.sample(chosen, 3))
 
 
-def _item(topic: str, draft: Draft, answer: int) -> TheoryItem:
-    """Set the options, the right one at `answer`."""
+def set_options(topic: str, draft: Draft, answer: int) -> TheoryItem:
+    """Return a draft with three wrong options as a question, its right option at `answer`."""
     options = list(draft.wrong)
     options.insert(answer, draft.right)
     return TheoryItem(topic, draft.stem, (options[0], options[1], options[2], options[3]), answer)

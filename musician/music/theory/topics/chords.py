@@ -118,11 +118,4 @@ def _family(chord: Chord) -> tuple[str, ...]:
     return tuple(SEVENTHS if chord.kind in SEVENTHS else TRIADS)
 
 
-TOPICS = {
-    "triad_quality": triad_quality,
-    "triad_inversion": triad_inversion,
-    "seventh_quality": seventh_quality,
-    "seventh_inversion": seventh_inversion,
-    "chord_spelling": chord_spelling,
-    "chord_root": chord_root,
-}
+TOPICS = (triad_quality, triad_inversion, seventh_quality, seventh_inversion, chord_spelling, chord_root)

@@ -110,10 +110,4 @@ def _written(chords: Sequence[Chord], key: Key, rng: random.Random) -> str:
     return sheet([write_chord(chord.notes, key) for chord in chords], key, rng.choice(UNITS[3]))
 
 
-TOPICS = {
-    "cadence_type": cadence_type,
-    "roman_numeral": roman_numeral,
-    "chord_of_numeral": chord_of_numeral,
-    "chord_function": chord_function,
-    "secondary_dominant": secondary_dominant,
-}
+TOPICS = (cadence_type, roman_numeral, chord_of_numeral, chord_function, secondary_dominant)

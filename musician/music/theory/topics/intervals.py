@@ -206,12 +206,12 @@ def _written(motif: list[Pitch]) -> str:
     return " ".join(write_pitches(motif, Key()))
 
 
-TOPICS = {
-    "interval_name": interval_name,
-    "interval_semitones": interval_semitones,
-    "interval_inversion": interval_inversion,
-    "compound_interval": compound_interval,
-    "transposed_note": transposed_note,
-    "transposed_motif": transposed_motif,
-    "enharmonic": enharmonic,
-}
+TOPICS = (
+    interval_name,
+    interval_semitones,
+    interval_inversion,
+    compound_interval,
+    transposed_note,
+    transposed_motif,
+    enharmonic,
+)

@@ -141,11 +141,4 @@ def _listed(key: Key) -> str:
     return ", ".join(altered[letter] for letter in order if letter in altered) or "no sharps or flats"
 
 
-TOPICS = {
-    "key_from_signature": key_from_signature,
-    "signature_from_key": signature_from_key,
-    "relative_key": relative_key,
-    "parallel_key": parallel_key,
-    "closely_related_key": closely_related_key,
-    "circle_of_fifths": circle_of_fifths,
-}
+TOPICS = (key_from_signature, signature_from_key, relative_key, parallel_key, closely_related_key, circle_of_fifths)

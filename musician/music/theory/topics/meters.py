@@ -82,9 +82,4 @@ def _music(meter: Meter, count: int, difficulty: int, rng: random.Random, named:
     return sheet([write_bar(bar, key, unit) for bar in bars], key, unit, meter if named else None)
 
 
-TOPICS = {
-    "meter_of_bar": meter_of_bar,
-    "meter_kind": meter_kind,
-    "beat_of_meter": beat_of_meter,
-    "bar_completion": bar_completion,
-}
+TOPICS = (meter_of_bar, meter_kind, beat_of_meter, bar_completion)

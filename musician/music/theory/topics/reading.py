@@ -131,10 +131,4 @@ def _alone(pitch: Pitch, key: Key) -> str:
     return write_pitches([pitch], key)[0]
 
 
-TOPICS = {
-    "count_notes": count_notes,
-    "wrong_bar": wrong_bar,
-    "nth_note": nth_note,
-    "accidental_in_bar": accidental_in_bar,
-    "abc_spelling": abc_spelling,
-}
+TOPICS = (count_notes, wrong_bar, nth_note, accidental_in_bar, abc_spelling)

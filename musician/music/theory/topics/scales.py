@@ -122,10 +122,4 @@ def _misspelled(notes: list[Pitch], rng: random.Random) -> list[list[Pitch]]:
     ]
 
 
-TOPICS = {
-    "mode_of_scale": mode_of_scale,
-    "scale_spelling": scale_spelling,
-    "scale_degree": scale_degree,
-    "next_in_scale": next_in_scale,
-    "diatonic_note": diatonic_note,
-}
+TOPICS = (mode_of_scale, scale_spelling, scale_degree, next_in_scale, diatonic_note)

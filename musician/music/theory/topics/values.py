@@ -87,9 +87,4 @@ def _share(stem: str, right: Fraction, wrong: Iterable[Fraction]) -> Draft:
     return Draft(stem, str(right), some((str(each) for each in wrong if each > 0), str(right)))
 
 
-TOPICS = {
-    "total_of_values": total_of_values,
-    "dotted_value": dotted_value,
-    "tuplet_duration": tuplet_duration,
-    "broken_rhythm": broken_rhythm,
-}
+TOPICS = (total_of_values, dotted_value, tuplet_duration, broken_rhythm)
