@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Which documents stand in which row.
+    """Which documents are in which row.
 
     Attributes:
         documents: `[num_documents]` document indices, row by row.

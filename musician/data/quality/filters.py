@@ -25,10 +25,10 @@ class Asked(Protocol):
 
 @dataclass(frozen=True)
 class Quality:
-    """Which rows are dropped, counted by reason, and whether characters are mended. Nothing by default.
+    """Which rows are dropped, counted by reason, and whether characters are repaired. Nothing by default.
 
     Attributes:
-        exact: drop a row whose text stood in an earlier row.
+        exact: drop a row whose text is that of an earlier row.
         melody: drop a row that differs from an earlier one in nothing but the key, title, bars, unit length and layout
             of the tunes in it.
         near_text: drop a row when so large a share of its runs of five words, or more, is that of an earlier row
@@ -36,7 +36,7 @@ class Quality:
         against: drop a row that holds so large a `share` of the text, or of a melody in any key, of a question of these
             benchmarks; by name or as a list.
         share: see `against`.
-        repair: mend text that was decoded in the wrong character set (`musician.data.quality.repair`).
+        repair: repair text that was decoded in the wrong character set (`musician.data.quality.repair`).
 
     Raises:
         UserError: a share or similarity outside its range; something in `against` that asks no questions.

@@ -1,4 +1,4 @@
-"""Text that was decoded in the wrong character set, mended where the signs of it are clear, and counted."""
+"""Text that was decoded in the wrong character set, repaired where the signs of it are clear, and counted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MARK, DOS, MOJIBAKE, LEFT = "byte order mark", "letters of DOS", "mojibake", "co
 
 
 def repaired(row: Row) -> tuple[Row, frozenset[str]]:
-    """A row with its characters mended, and what was wrong with them.
+    """Return a row with its characters repaired, and what was wrong with them.
 
     Raises:
         UserError: ftfy is not installed.
@@ -40,7 +40,7 @@ def repaired(row: Row) -> tuple[Row, frozenset[str]]:
 
 
 def repair(text: str, count: Callable[[str], object]) -> str:
-    """Mend one text.
+    """Repair one text.
 
     UTF-8 that was read as another set is undone by ftfy (`naÃ¯ve`). Letters of DOS code page 437 that were read as
     Latin-1 (`M\\x84dchen`, as in the Essen collection) become letters again; ftfy would make quotation marks of them.
@@ -48,7 +48,7 @@ def repair(text: str, count: Callable[[str], object]) -> str:
 
     Args:
         text: any text.
-        count: is told each fault by its name.
+        count: called with the name of each fault.
     """
     if text.isascii():
         return text
@@ -58,12 +58,12 @@ def repair(text: str, count: Callable[[str], object]) -> str:
     if _FROM_DOS.search(text):
         count(DOS)
         text = _BESIDE.sub(lambda found: found[0].encode("latin-1").decode("cp437"), text)
-    mended = text if _UNCLEAR.search(text) else _undone(text)
-    if mended != text:
+    fixed = text if _UNCLEAR.search(text) else _undone(text)
+    if fixed != text:
         count(MOJIBAKE)
-    if _CONTROL.search(mended):
+    if _CONTROL.search(fixed):
         count(LEFT)
-    return mended
+    return fixed
 
 
 def _undone(text: str) -> str:

@@ -193,7 +193,7 @@ class Renderer:
         prompt = _length(turns[:-1]) + len(self._frames["assistant"][0])
         excess = min(prompt - int(max_length * self.max_prompt_share), _length(turns) - max_length)
         kept = len(contents[user]) - excess
-        if excess > 0 and kept >= 2:  # a question too short to give that much stays whole
+        if excess > 0 and kept >= 2:  # a question too short to lose that much stays complete
             contents = list(contents)
             contents[user] = contents[user][: (kept + 1) // 2] + contents[user][len(contents[user]) - kept // 2 :]
             turns = self._turns(row, contents)

@@ -24,7 +24,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class CorpusTune:
-    """One tune: its collection, the file (POSIX path relative to the collections' root), its place there, its ABC."""
+    """One tune: its collection, the file (POSIX path relative to the collections' root), its index there, its ABC."""
 
     collection: str
     file: str
@@ -51,7 +51,7 @@ def default_collections() -> tuple[str, ...]:
 def iter_tunes(
     collections: Iterable[str] | None = None, root: Path | None = None, counts: Counter[str] | None = None
 ) -> Iterator[CorpusTune]:
-    """Yield the tunes of the collections, ordered by collection as given, then file, then place in the file.
+    """Yield the tunes of the collections, ordered by collection as given, then file, then position in the file.
 
     Without `root` collections are those of music21's corpus (None: `default_collections()`); its files are read
     without importing it. With `root` they are its subfolders (None: every file below it, whose collection is its first
@@ -123,26 +123,20 @@ def _directory(root: Path) -> Path:
 
 def _files(where: Path, collections: Iterable[str] | None, endings: tuple[str, ...]) -> list[tuple[str, Path]]:
     """Return (collection, file) in the order they are read."""
+    found = [path for path in where.rglob("*.*") if path.suffix.lower() in endings and path.is_file()]
+    found.sort(key=lambda path: path.relative_to(where).parts)
+    folders: dict[str, list[Path]] = {}
+    pairs: list[tuple[str, Path]] = []
+    for path in found:
+        folder = path.relative_to(where).parts[0] if path.parent != where else None
+        pairs.append((folder or where.resolve().name, path))
+        if folder:
+            folders.setdefault(folder, []).append(path)
     if collections is None:
-        paths = sorted(_below(where, endings), key=lambda path: path.relative_to(where).parts)
-        return [(_first_folder(path, where), path) for path in paths]
+        return pairs
     names = [collections] if isinstance(collections, str) else list(collections)
-    return [(name, path) for name in names for path in sorted(_below(_folder(where, name, endings), endings))]
-
-
-def _below(folder: Path, endings: tuple[str, ...]) -> Iterator[Path]:
-    return (path for path in folder.rglob("*.*") if path.suffix.lower() in endings and path.is_file())
-
-
-def _first_folder(path: Path, where: Path) -> str:
-    parts = path.relative_to(where).parts
-    return parts[0] if len(parts) > 1 else where.resolve().name
-
-
-def _folder(where: Path, name: str, endings: tuple[str, ...]) -> Path:
-    known = sorted({path.relative_to(where).parts[0] for path in _below(where, endings) if path.parent != where})
-    if name not in known:
-        raise UserError(
-            f"no collection '{name}' in {where}{nearest(name, known)}; there are: {', '.join(known) or 'none'}"
-        )
-    return where / name
+    for name in names:
+        if name not in folders:
+            known = ", ".join(folders) or "none"
+            raise UserError(f"no collection '{name}' in {where}{nearest(name, folders)}; there are: {known}")
+    return [(name, path) for name in names for path in folders[name]]

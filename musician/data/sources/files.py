@@ -25,7 +25,7 @@ class SourceRow:
 
     Attributes:
         values: its columns.
-        where: where it stands, for messages: `file.jsonl line 17`.
+        where: its position, for messages: `file.jsonl line 17`.
         family: the tune family it belongs to; None: to be derived from its text.
         repair: what was done to make it readable; None: nothing.
         dropped: why it is not to be trained on; None: it is, or that is still to be seen.
@@ -168,6 +168,6 @@ def count_rows(file: Path) -> int | None:
         import pyarrow
         import pyarrow.parquet
 
-        with suppress(pyarrow.ArrowException, OSError):  # the reader says what is wrong, and where
+        with suppress(pyarrow.ArrowException, OSError):  # the reader reports what is wrong, and where
             return int(pyarrow.parquet.ParquetFile(file).metadata.num_rows)
     return None

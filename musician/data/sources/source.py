@@ -38,7 +38,7 @@ class Source(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What `meta.json` says of it, after the rows were read."""
+        """The description of it in `meta.json`, after the rows were read."""
         ...
 
 

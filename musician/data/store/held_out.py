@@ -9,33 +9,19 @@ from musician.data.sources.source import TuneSource
 from musician.data.store.splits import is_held_out
 
 
-def held_out_tunes(
+def split_tunes(
+    held_out: bool = True,
     collections: Sequence[str] | None = None,
     root: str | None = None,
     validation_fraction: float = 0.02,
     split_seed: int = 0,
 ) -> list[str]:
-    """Texts of the tunes that a `TuneSource` of the same arguments holds out, in an order of their own.
+    """Return the texts of the tunes that a `TuneSource` of the same arguments holds out, or of those it trains on.
 
-    For benchmarks made from tunes: what trains on the same collections, fraction and seed never sees their families.
+    For benchmarks made from tunes: what trains on the same collections, fraction and seed never sees the families held
+    out. Their order is that of a hash; the others are in the order of the source.
     """
-    held_out = _parted(TuneSource(collections, root), validation_fraction, split_seed)[True]
-    return sorted(held_out, key=lambda text: hashlib.sha256(text.encode()).digest())
-
-
-def training_tunes(
-    collections: Sequence[str] | None = None,
-    root: str | None = None,
-    validation_fraction: float = 0.02,
-    split_seed: int = 0,
-) -> list[str]:
-    """Texts of the tunes that a `TuneSource` of the same arguments trains on."""
-    return _parted(TuneSource(collections, root), validation_fraction, split_seed)[False]
-
-
-def _parted(source: TuneSource, validation_fraction: float, split_seed: int) -> dict[bool, list[str]]:
-    """The texts of a source by whether they are held out."""
-    texts: dict[bool, list[str]] = {False: [], True: []}
-    for tune, family in zip(source.tunes(), source.families(), strict=True):
-        texts[is_held_out(family, validation_fraction, split_seed)].append(tune.text)
-    return texts
+    source = TuneSource(collections, root)
+    pairs = zip(source.tunes(), source.families(), strict=True)
+    found = [tune.text for tune, key in pairs if is_held_out(key, validation_fraction, split_seed) == held_out]
+    return sorted(found, key=lambda text: hashlib.sha256(text.encode()).digest()) if held_out else found

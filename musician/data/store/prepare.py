@@ -112,7 +112,7 @@ def read_rows(source: Source, recipe: Recipe) -> Iterator[tuple[SourceRow, Row]]
 def _alone(directory: Path) -> Iterator[Path]:
     """Wait until no other process works in a directory, then hold it; what is left of it afterwards is not needed.
 
-    A kill leaves the directory with its complete shards; an error that the user must put right removes it.
+    A kill leaves the directory with its complete shards; an error that the user must fix removes it.
     """
     while True:
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Which split a row belongs to: decided by its family alone, so relatives never stand on both sides."""
+"""Which split a row belongs to: decided by its family alone, so relatives are never on both sides."""
 
 from __future__ import annotations
 
