@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from musician.training.runs.report import Report, check_tune, read_log, series
+from musician.training.loggers.csv_log import read_log, series
+from musician.training.runs.report import Report, describe_tune
 
 TUNE = "X:1\nM:4/4\nL:1/4\nK:G\nGABc|d2 z2|G3|"
 
@@ -92,8 +93,8 @@ def test_the_table_shows_every_stage(report, tmp_path, capsys):
 
 
 def test_curves_are_read_from_both_logs(report, tmp_path):
-    assert report.curves["pretrain/train/loss"] == [(0, 3.0), (1, 2.0)]
-    assert report.curves["sft/val/loss"] == [(0, 4.0), (1, 0.5)]
+    assert series(report.logs["pretrain"], "train/loss") == [(0, 3.0), (1, 2.0)]
+    assert series(report.logs["sft"], "val/loss") == [(0, 4.0), (1, 0.5)]
     assert series(read_log(tmp_path / "sft"), "absent") == []
 
 
@@ -108,7 +109,7 @@ def test_curves_are_read_from_both_logs(report, tmp_path):
     ],
 )
 def test_what_a_generated_text_holds(text, said):
-    assert check_tune(text) == said
+    assert describe_tune(text) == said
 
 
 def test_a_run_without_evaluations_says_so(tmp_path):

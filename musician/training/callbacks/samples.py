@@ -16,7 +16,7 @@ from musician.generation.stream import stream
 from musician.runtime.atomic import write_text
 from musician.runtime.errors import UserError
 from musician.training.loggers.dashboard import log_table
-from musician.training.runs.report import check_tune
+from musician.training.runs.report import describe_tune
 
 if TYPE_CHECKING:
     import pytorch_lightning as lightning
@@ -90,7 +90,7 @@ class Samples(Callback):
             network.train(was_training)
         self.rows = [row for row in self.rows if row["step"] < trainer.global_step]
         for prompt, text in zip(self.prompts, texts, strict=True):
-            self.rows.append({"step": trainer.global_step, "prompt": prompt, "text": text, "tune": check_tune(text)})
+            self.rows.append({"step": trainer.global_step, "prompt": prompt, "text": text, "tune": describe_tune(text)})
         if trainer.is_global_zero:
             write_text(self.file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
             columns = list(self.rows[0])

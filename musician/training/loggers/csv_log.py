@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,17 @@ class ContinuedLog(ExperimentWriter):
 def _repeated(line: dict[str, str], step: int, names: set[str]) -> bool:
     at = int(line["step"])
     return at > step or (at == step and any(line.get(name) for name in names))
+
+
+def read_log(run: Path) -> list[dict[str, str]]:
+    """Return the lines of a run's log; none where it was not logged."""
+    file = run / "csv" / "metrics.csv"
+    if not file.is_file():
+        return []
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def series(log: Sequence[dict[str, str]], key: str) -> list[tuple[int, float]]:
+    """Return (step, value) of a logged metric, in the order of logging."""
+    return [(int(line["step"]), float(line[key])) for line in log if line.get(key)]

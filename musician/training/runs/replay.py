@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from musician.data.batches import IGNORED, Batch
 from musician.model.checkpoint import read_description
 from musician.runtime.errors import UserError
+from musician.training.loggers.csv_log import read_log
 
 #: Parts of a weight's name that say nothing about its place in the network.
 _WRAPPERS = {"network", "base_model", "model", "transformer", "default", "weight", "bias", "modules_to_save"}
@@ -197,11 +197,7 @@ def logged(run: Path, step: int) -> dict[str, float]:
 
     Lightning's log counts steps from 0. Where a run went over a step twice the last line counts.
     """
-    file = run / "csv" / "metrics.csv"
-    if not file.is_file():
-        return {}
-    with file.open(newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["step"] == str(step - 1) and row.get("train/loss")]
+    rows = [row for row in read_log(run) if row["step"] == str(step - 1) and row.get("train/loss")]
     found = rows[-1] if rows else {}
     return {name: float(value) for name, value in found.items() if name.startswith("train/") and value}
 
@@ -228,17 +224,13 @@ def find_start(run: Path, step: int, resumed_from: str | None) -> Path | None:
     Returns:
         The checkpoint; None for the beginning.
     """
-    written = [(number, found) for number, found in _checkpoints(run, resumed_from) if number < step]
-    return max(written, key=lambda pair: pair[0])[1] if written else None
-
-
-def _checkpoints(run: Path, resumed_from: str | None) -> Iterator[tuple[int, Path]]:
-    """Whole checkpoints with their steps; those of the run itself come first."""
     others = [Path(resumed_from)] if resumed_from else []
-    for found in [*sorted((run / "checkpoints").glob("step-*")), *others]:
-        description = read_description(found)
-        if description:
-            yield int(description["step"]), found
+    written = [
+        (int(description["step"]), found)
+        for found in [*sorted((run / "checkpoints").glob("step-*")), *others]
+        if (description := read_description(found)) and int(description["step"]) < step
+    ]
+    return max(written, key=itemgetter(0))[1] if written else None
 
 
 def _norm(tensors: list[Tensor]) -> float:

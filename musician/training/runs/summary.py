@@ -102,3 +102,8 @@ def read_summary(directory: Path) -> RunSummary | None:
         return RunSummary(**{name: value for name, value in json.loads(file.read_text()).items() if name in known})
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file}: is not the summary of a run ({error}); remove it, and the job runs again") from error
+
+
+def read_evaluations(directory: Path) -> list[dict[str, Any]]:
+    """Return what the evaluations of a run found, in the order of their steps."""
+    return [json.loads(file.read_text()) for file in sorted(directory.glob("eval/step-*/results.json"))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from musician.benchmarks.statistics.comparison import compare, subsets_of
 from musician.benchmarks.statistics.paired import SIGNIFICANT, holm
 from musician.benchmarks.statistics.scoreboard import Score
 from musician.training.callbacks.validation import ValidationRows, loss_difference, read_validation
-from musician.training.runs.summary import RunSummary, read_summary
+from musician.training.runs.summary import RunSummary, read_evaluations, read_summary
 
 #: The figure of a validation.
 LOSS = "val/loss"
@@ -40,11 +39,6 @@ class Job:
     scores: Mapping[str, Score]
     records: Mapping[str, Sequence[Record]]
     validation: ValidationRows | None = None
-
-    @property
-    def label(self) -> str:
-        """The values in one line; the name where the sweep set none."""
-        return " ".join(self.values.values()) or self.name
 
 
 @dataclass(frozen=True)
@@ -129,8 +123,7 @@ def measures(directory: Path, asked: Iterable[str]) -> dict[str, Score]:
         directory: of the run.
         asked: benchmarks with questions, which are left out.
     """
-    files = sorted(directory.glob("eval/step-*/results.json"))
-    found = json.loads(files[-1].read_text()) if files else {}
+    found = next(reversed(read_evaluations(directory)), {})
     low, high = "/ci95_low", "/ci95_high"
     names = [name.removesuffix(low) for name in found if name.endswith(low)]
     return {
