@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from musician.benchmarks.statistics.comparison import Comparison, Difference
 
 RUNS = ("a", "b")
-COLOURS = {"B is better": "tab:green", "A is better": "tab:red"}
-
 COLUMNS = ("subset", "n", "A %", "B %", "B - A [95 %]", "p", "only A : B", "detectable", "verdict")
 
 #: Not shown in a narrow terminal.
@@ -32,6 +30,7 @@ def main(cfg: DictConfig) -> None:
     """Read, pair, test, write, print."""
     from musician.benchmarks.multiple_choice.records import prediction_files
     from musician.benchmarks.statistics.comparison import compare_runs
+    from musician.benchmarks.statistics.scoreboard import draw_differences
     from musician.benchmarks.tunes.written_comparison import read_generations
 
     if not cfg.a or not cfg.b:
@@ -50,7 +49,8 @@ def main(cfg: DictConfig) -> None:
     for comparison in comparisons:
         show(comparison)
     if comparisons:
-        plot(comparisons, output / "comparison.png")
+        differences = {f"{each.benchmark}/{name}": d for each in comparisons for name, d in each.differences.items()}
+        draw_differences(output / "comparison.png", differences)
     if both:
         benchmarks["generation"] = compare_tunes(written)
     write_text(output / "comparison.json", json.dumps({**content, "benchmarks": benchmarks}, indent=2) + "\n")
@@ -117,42 +117,6 @@ def row(name: str, found: Difference) -> tuple[str, ...]:
         "-" if found.detectable is None else f"{found.detectable * 100:.1f}",
         found.verdict,
     )
-
-
-def plot(comparisons: Sequence[Comparison], path: Path) -> None:
-    """Draw the differences with their intervals."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    heights = [len(comparison.differences) + 2 for comparison in comparisons]
-    figure, axes = pyplot.subplots(
-        len(comparisons),
-        figsize=(8, 0.24 * sum(heights) + 0.9 * len(heights)),
-        height_ratios=heights,
-        squeeze=False,
-        constrained_layout=True,
-    )
-    for axis, comparison in zip(axes[:, 0], comparisons, strict=True):
-        draw(axis, comparison)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-
-
-def draw(axis: Any, comparison: Comparison) -> None:
-    """Draw one benchmark: a point and its interval for each subset, grey where it is not separable from noise."""
-    names = list(comparison.differences)
-    for place, found in enumerate(comparison.differences.values()):
-        colour = COLOURS.get(found.verdict, "grey")
-        if found.low is not None and found.high is not None:
-            axis.plot([found.low * 100, found.high * 100], [place, place], color=colour, linewidth=1.5)
-        axis.plot(found.value * 100, place, "o", color=colour, markersize=5)
-    axis.axvline(0, color="black", linewidth=0.8)
-    axis.set_yticks(range(len(names)), [f"{name} (n={comparison.differences[name].n:,})" for name in names], fontsize=8)
-    axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set(title=comparison.benchmark, xlabel="accuracy of B less that of A, points, 95 % interval")
-    axis.spines[["top", "right"]].set_visible(False)
 
 
 if __name__ == "__main__":

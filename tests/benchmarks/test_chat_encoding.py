@@ -13,6 +13,11 @@ from .toys import Quiz, byte_tokenizer, opened, tiny_llama
 PROMPT = "Which?\nA. one\nB. two\nAnswer:"
 
 
+def within(encoder, prompt):
+    """The prompt, cut to the encoder's window."""
+    return encoder.cut(encoder.encode(prompt))
+
+
 @pytest.fixture(params=sorted(TEMPLATES))
 def renderer(request):
     return Renderer(byte_tokenizer(), request.param)
@@ -32,7 +37,7 @@ def test_the_four_versions_are_what_training_would_have_seen(renderer):
 def test_a_long_prompt_loses_the_start_of_the_user_s_text_alone(renderer):
     full = Encoder(ChatFormat(renderer), 10_000)
     text = "long " * 100 + PROMPT
-    encoded = Encoder(ChatFormat(renderer), 90).encode_within(text)
+    encoded = within(Encoder(ChatFormat(renderer), 90), text)
     whole = full.encode(text).prefix.tolist()
     kept = encoded.prefix.tolist()
     opening = full.format.opening
@@ -40,7 +45,7 @@ def test_a_long_prompt_loses_the_start_of_the_user_s_text_alone(renderer):
     assert kept[:opening] == whole[:opening]
     assert kept[opening:] == whole[len(whole) - len(kept) + opening :]
     with pytest.raises(UserError, match="leaves no room"):
-        Encoder(ChatFormat(renderer), 12).encode_within(text)
+        within(Encoder(ChatFormat(renderer), 12), text)
 
 
 def test_examples_are_dropped_until_the_conversation_fits(renderer):

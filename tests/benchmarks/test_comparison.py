@@ -12,7 +12,8 @@ from musician import compare as module
 from musician.benchmarks.benchmark import write_lines
 from musician.benchmarks.multiple_choice.records import Record, prediction_files, read_run
 from musician.benchmarks.multiple_choice.result import subset_accuracies
-from musician.benchmarks.statistics.comparison import Pair, compare, compare_runs, difference, subsets_of
+from musician.benchmarks.statistics.comparison import compare, compare_runs, subsets_of
+from musician.benchmarks.statistics.paired import Pair, difference
 from musician.runtime.errors import UserError
 
 SOME = ("anatomy", "virology", "world_religions")
@@ -37,8 +38,8 @@ def runs(n=60, a=0.5, b=0.6, seed=0, benchmark="mtb", subjects=("knowledge", "re
     )
 
 
-def pairs(a, b, subject="s"):
-    return [Pair(subject, index, float(x), float(y), 1) for index, (x, y) in enumerate(zip(a, b, strict=True))]
+def pairs(a, b):
+    return [Pair(float(x), float(y)) for x, y in zip(a, b, strict=True)]
 
 
 def test_accuracies_are_those_of_the_evaluation():
@@ -78,8 +79,8 @@ def test_a_run_against_itself_is_alike_but_not_certain():
 def test_macro_counts_each_subject_once_and_resamples_within_it():
     """A gains on the large subject what B gains on the small one: questions favour A, subjects neither."""
     rng = random.Random(0)
-    large = pairs([1] * 80 + [0] * 320, [0] * 400, "large")
-    small = pairs([0] * 20, [1] * 4 + [0] * 16, "small")
+    large = pairs([1] * 80 + [0] * 320, [0] * 400)
+    small = pairs([0] * 20, [1] * 4 + [0] * 16)
     macro, micro = difference([large, small], macro=True), difference([large, small])
     assert macro.value == pytest.approx(0)
     assert (macro.verdict, micro.verdict) == ("not separable from noise", "A is better")
@@ -93,7 +94,7 @@ def test_macro_counts_each_subject_once_and_resamples_within_it():
 
 
 def test_a_subject_of_one_question_has_no_macro_interval():
-    found = difference([pairs([0, 1, 1], [1, 1, 0]), pairs([0], [1], "t")], macro=True)
+    found = difference([pairs([0, 1, 1], [1, 1, 0]), pairs([0], [1])], macro=True)
     assert (found.low, found.detectable, found.verdict) == (None, None, "cannot be told: a subject of one question")
 
 
@@ -105,7 +106,7 @@ def simulate(n, a, b, times, strata=1, seed=0):
         for stratum in range(strata):
             hardness = rng.normal(0, 0.15, n + 17 * stratum)
             right = [rng.random(len(hardness)) < np.clip(share + hardness, 0, 1) for share in (a, b)]
-            parts.append(pairs(*right, subject=str(stratum)))
+            parts.append(pairs(*right))
         yield difference(parts, strata > 1, resamples=400, seed=trial)
 
 
@@ -140,20 +141,23 @@ def test_askings_of_one_question_are_one_item():
     once, often = (compare(*both).differences["all"] for both in ((a, b), (repeated(a), repeated(b))))
     assert (often.n, often.a, often.low, often.high) == pytest.approx((once.n, once.a, once.low, once.high))
     assert (often.p_value, often.only_a, often.only_b) == (once.p_value, once.only_a, once.only_b)
-    with pytest.raises(UserError, match="A was asked 5 times, B 1"):
+    with pytest.raises(UserError, match="the askings of question knowledge 0 differ, A 0, 1, 2, 3, 4 and B 0"):
         compare(repeated(a), b)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"prompt_version": 2}, "the prompt versions differ, A 1 and B 2"),
-        ({"num_fewshot": 5}, r"the numbers of examples \(num_fewshot\) differ, A 0 and B 5"),
-        ({"prompt_style": "lm_eval"}, "the prompt styles differ, A opencompass and B lm_eval"),
-        ({"chat": True}, r"the prompt forms \(chat\) differ"),
-        ({"prompt_sha256": "other"}, "5 of 5 questions were asked differently, the first is s 0: the prompt hashes"),
-        ({"shots_kept": 2, "prompt_sha256": "o"}, "A saw 0 examples, B 2; give both the smaller scorer.max_length"),
-        ({"gold": "C"}, "the right answers differ"),
+        ({"prompt_version": 2}, "the prompt versions of question s 0 differ, A 1 and B 2"),
+        ({"num_fewshot": 5}, r"the numbers of examples \(num_fewshot\) of question s 0 differ, A 0 and B 5"),
+        ({"prompt_style": "lm_eval"}, "the prompt styles of question s 0 differ, A opencompass and B lm_eval"),
+        ({"chat": True}, r"the prompt forms \(chat\) of question s 0 differ"),
+        ({"prompt_sha256": "other"}, "the prompt hashes of question s 0 differ, A s0 and B other"),
+        (
+            {"shots_kept": 2, "prompt_sha256": "o"},
+            r"in the window \(scorer.max_length\) of question s 0 differ, A 0 and B 2",
+        ),
+        ({"gold": "C"}, "the right answers of question s 0 differ, A A and B C"),
     ],
 )
 def test_runs_that_were_asked_differently_are_refused(changes, words):

@@ -7,6 +7,11 @@ from musician.runtime.errors import UserError
 from .toys import OracleLM, Quiz, byte_tokenizer, opened
 
 
+def within(encoder, prompt):
+    """The prompt, cut to the encoder's window."""
+    return encoder.cut(encoder.encode(prompt))
+
+
 def test_prefix_and_tails_rebuild_the_four_full_prompts(tokenizer):
     encoded = Encoder(TextFormat(tokenizer), 100).encode("Q\nAnswer:")
     assert encoded.differs_in_one_id
@@ -65,7 +70,7 @@ def test_what_is_too_long_without_examples_is_cut_from_the_left(tokenizer):
 
 def test_a_window_without_room_is_refused(tokenizer):
     with pytest.raises(UserError, match="max_length=2 leaves no room"):
-        Encoder(TextFormat(tokenizer), 2).encode_within("Q\nAnswer:")
+        within(Encoder(TextFormat(tokenizer), 2), "Q\nAnswer:")
 
 
 def test_emulated_opencompass_cuts_the_answer_away_and_reports_a_tie(tokenizer):
@@ -80,9 +85,7 @@ def test_emulated_opencompass_cuts_the_answer_away_and_reports_a_tie(tokenizer):
 
 
 def test_emulated_opencompass_keeps_what_is_left_of_an_answer():
-    encoded = Encoder(TextFormat(byte_tokenizer(merges=[("Ġ", "B")])), 11, keep_answer=False).encode_within(
-        "Q\nAnswer:"
-    )
+    encoded = within(Encoder(TextFormat(byte_tokenizer(merges=[("Ġ", "B")])), 11, keep_answer=False), "Q\nAnswer:")
     assert [len(tail) for tail in encoded.tails] == [1, 1, 1, 1]
     assert len(set(encoded.tails)) == 2
     assert encoded.truncated
@@ -102,4 +105,4 @@ def test_what_fits_is_alike_with_and_without_emulation(tokenizer):
 
 def test_emulation_without_room_is_refused(tokenizer):
     with pytest.raises(UserError, match="max_length=2 leaves no room"):
-        Encoder(TextFormat(tokenizer), 2, keep_answer=False).encode_within("Q\nAnswer:")
+        within(Encoder(TextFormat(tokenizer), 2, keep_answer=False), "Q\nAnswer:")

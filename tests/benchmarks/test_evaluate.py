@@ -115,7 +115,7 @@ def test_what_was_not_by_the_book_is_counted_and_said(caplog):
     assert [result.counts[name] for name in ("fallbacks", "shots_dropped", "truncated")] == [2, 2, 1]
     assert "letter_mass" not in result.counts
     for sentence in (
-        "2 of 2 questions were shown fewer than 3",
+        "2 of 2 questions were shown fewer examples",
         "1 of 2 questions did not fit",
         "scored by four forwards",
     ):

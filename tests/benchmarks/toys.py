@@ -28,7 +28,7 @@ def score(network, tokenizer, prompts, precision="32-true", **settings):
     """The scores of bare prompts."""
     model, scorer = opened(network, tokenizer, precision), Likelihood(**settings)
     encoder = scorer.encoder(model)
-    return scorer.score(model, [encoder.encode_within(prompt) for prompt in prompts])
+    return scorer.score(model, [encoder.cut(encoder.encode(prompt)) for prompt in prompts])
 
 
 def byte_tokenizer(merges=(), bos=True, eos=False):

@@ -155,22 +155,19 @@ class Encoder:
         """Encode the four answered versions in full."""
         return factored(prompt, self.format.answered(prompt), shots)
 
-    def encode_within(self, prompt: str) -> EncodedPrompt:
-        """Encode, and cut what exceeds the window.
-
-        Raises:
-            UserError: the window has no room for a prompt and an answer.
-        """
-        return self._cut(self.encode(prompt))
-
     def fit(self, benchmark: QuestionSet, question: Question) -> EncodedPrompt:
         """Encode a question with as many of the benchmark's examples as the window holds, dropping the last first."""
-        return self._cut(fit_examples(benchmark, question, self.encode, self._fits))
+        return self.cut(fit_examples(benchmark, question, self.encode, self._fits))
 
     def _fits(self, encoded: EncodedPrompt) -> bool:
         return encoded.num_tokens <= self.max_length
 
-    def _cut(self, encoded: EncodedPrompt) -> EncodedPrompt:
+    def cut(self, encoded: EncodedPrompt) -> EncodedPrompt:
+        """Cut what exceeds the window.
+
+        Raises:
+            UserError: the window has no room for a prompt and an answer.
+        """
         if self._fits(encoded):
             return encoded
         opening, prefix = self.format.opening, encoded.prefix.tolist()

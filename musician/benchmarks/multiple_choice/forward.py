@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.rnn import pad_sequence
 
 from musician.lm.language_model import LanguageModel
 from musician.model.logits import logits_adjustment
@@ -67,9 +68,7 @@ def score_rows(model: LanguageModel, rows: Sequence[Row]) -> list[list[float]]:
 def pad_right(rows: Sequence[Row], device: torch.device) -> tuple[Tensor, Tensor]:
     """Return ids `[batch, length]` and lengths `[batch]`; attention is causal, so padding behind a row is not seen."""
     lengths = torch.tensor([len(row.ids) for row in rows])
-    ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-    for line, row in zip(ids, rows, strict=True):
-        line[: len(row.ids)] = torch.from_numpy(row.ids)
+    ids = pad_sequence([torch.from_numpy(row.ids).long() for row in rows], batch_first=True)
     return ids.to(device), lengths.to(device)
 
 

@@ -122,13 +122,7 @@ class Likelihood:
             **({"letter_mass": sum(masses) / len(masses)} if masses else {}),
             **Calibration.of(records).details(),
         }
-        counted = {
-            "non_finite": "gave scores that are not finite and count as wrong (overflow in half precision?)",
-            "fallbacks": "were scored by four forwards: the tokenizer does not give each letter one id of its own",
-            "ties": "were decided by the order of the letters: exact ties",
-        }
-        notes = [(counts[name], sentence) for name, sentence in counted.items()]
-        return choice_result(benchmark, records, shard.rank, started, counts, notes)
+        return choice_result(benchmark, records, shard.rank, started, counts)
 
     def encoder(self, model: LanguageModel, chat: bool = False) -> Encoder:
         """Return the encoder for this network's window; the chat format never loses its answer."""

@@ -14,9 +14,10 @@ from musician.benchmarks.multiple_choice.question import (
     Question,
     Subset,
     by_subject,
+    check_subjects,
     select_rows,
 )
-from musician.runtime.errors import UserError, nearest
+from musician.runtime.errors import UserError
 
 USUAL_SHOTS = 5
 
@@ -70,7 +71,8 @@ class MMLU(MultipleChoice):
         chat: bool = False,
         scorer: Scorer | None = None,
     ) -> None:
-        wanted = checked_subjects(subjects)
+        check_subjects(subjects, SUBJECTS, "MMLU")
+        wanted = SUBJECTS if subjects is None else tuple(sorted(set(subjects)))
         read = read_csv_folder if data_dir else read_hub
         source = str(data_dir or hub_id)
         super().__init__(
@@ -88,16 +90,6 @@ class MMLU(MultipleChoice):
     def hint(self, subject: str) -> str:
         """Return the first lines of a prompt, which name the subject."""
         return mmlu_hint(subject, self.style)
-
-
-def checked_subjects(subjects: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the subjects asked for, in alphabetical order; raise a UserError for an unknown one."""
-    for subject in subjects or ():
-        if subject not in SUBJECTS:
-            raise UserError(
-                f"MMLU has no subject '{subject}'{nearest(subject, SUBJECTS)}; it has {len(SUBJECTS)} subjects."
-            )
-    return SUBJECTS if subjects is None else tuple(sorted(set(subjects)))
 
 
 def subsets(subjects: Sequence[str]) -> tuple[Subset, ...]:

@@ -16,9 +16,10 @@ from musician.benchmarks.multiple_choice.question import (
     STORED_ORDER,
     Order,
     Question,
+    check_subjects,
     select_rows,
 )
-from musician.runtime.errors import UserError, nearest
+from musician.runtime.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class MusicTheoryBench(MultipleChoice):
         shuffle_seed: int = 0,
         scorer: Scorer | None = None,
     ) -> None:
-        check_subjects(subjects)
+        check_subjects(subjects, SUBJECTS, "MusicTheoryBench")
         folder = Path(data_dir) if data_dir else hub_folder(hub_id, ["data/dev-*", "data/test-*"])
         questions = select_rows(load_split(folder, "test", hub_id), subjects, limit)
         if option_shuffles:
@@ -108,15 +109,6 @@ def drawn_orders(index: int, seed: int) -> list[Order]:
     orders = list(ORDERS)
     random.Random(f"{seed}:{index}").shuffle(orders)
     return orders
-
-
-def check_subjects(subjects: Sequence[str] | None) -> None:
-    """Raise a UserError for a subject MusicTheoryBench does not have."""
-    for subject in subjects or ():
-        if subject not in SUBJECTS:
-            raise UserError(
-                f"MusicTheoryBench has no subject '{subject}'{nearest(subject, SUBJECTS)}; it has {SUBJECTS}."
-            )
 
 
 def load_split(folder: Path, split: str, hub_id: str) -> list[Question]:

@@ -1,14 +1,25 @@
 """A multiple-choice question, free of the quirks of its data set, and what a scorer sees of a benchmark of them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, TypeVar
+
+from musician.runtime.errors import UserError, nearest
 
 LETTERS = ("A", "B", "C", "D")
 OPENCOMPASS: Final = "opencompass"
 Style = Literal["opencompass", "lm_eval"]
 
 T = TypeVar("T")
+
+
+class _OfSubject(Protocol):
+    @property
+    def subject(self) -> str: ...
+
+
+S = TypeVar("S", bound=_OfSubject)
 
 Order = tuple[int, int, int, int]
 STORED_ORDER: Order = (0, 1, 2, 3)
@@ -106,19 +117,29 @@ def fit_examples(
 
 def select_rows(questions: Iterable[Question], subjects: Sequence[str] | None, limit: int | None) -> list[Question]:
     """Keep the first `limit` questions of each of `subjects` (None: of all subjects, without limit), in order."""
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     kept = []
     for question in questions:
-        position = seen.get(question.subject, 0)
-        seen[question.subject] = position + 1
-        if (subjects is None or question.subject in subjects) and (limit is None or position < limit):
+        seen[question.subject] += 1
+        if (subjects is None or question.subject in subjects) and (limit is None or seen[question.subject] <= limit):
             kept.append(question)
     return kept
 
 
-def by_subject(questions: Iterable[Question]) -> dict[str, list[Question]]:
-    """Group questions by subject, in order."""
-    groups: dict[str, list[Question]] = {}
-    for question in questions:
-        groups.setdefault(question.subject, []).append(question)
+def by_subject(items: Iterable[S]) -> dict[str, list[S]]:
+    """Group questions or their records by subject, in order."""
+    groups: dict[str, list[S]] = {}
+    for item in items:
+        groups.setdefault(item.subject, []).append(item)
     return groups
+
+
+def check_subjects(subjects: Sequence[str] | None, known: Sequence[str], benchmark: str) -> None:
+    """Refuse a subject that a benchmark does not have.
+
+    Raises:
+        UserError: naming the nearest one.
+    """
+    for subject in subjects or ():
+        if subject not in known:
+            raise UserError(f"{benchmark} has no subject '{subject}'{nearest(subject, known)}; it has {len(known)}")

@@ -39,13 +39,9 @@ class Record:
     num_fewshot: int
     shots_kept: int
     truncated: bool
-    bos: str
     method: str
-    logprobs: tuple[float | None, ...]
-    letter_mass: float | None
     prediction: str | None
     gold: str
-    tie: bool
     num_tokens: int
     prompt_sha256: str
     prompt_version: int
@@ -53,6 +49,10 @@ class Record:
     chat: bool = False
     repeat: int = 0
     order: tuple[int, ...] = (0, 1, 2, 3)
+    bos: str = ""
+    logprobs: tuple[float | None, ...] = ()
+    letter_mass: float | None = None
+    tie: bool = False
     response: str | None = None
     read_by: str | None = None
 

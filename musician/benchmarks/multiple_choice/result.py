@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 from musician.benchmarks.benchmark import Result, Table
-from musician.benchmarks.multiple_choice.question import LETTERS, Question, QuestionSet, Subset
+from musician.benchmarks.multiple_choice.question import LETTERS, Question, QuestionSet, Subset, by_subject
 from musician.benchmarks.multiple_choice.records import PREDICTIONS, Record, read_records
 from musician.benchmarks.statistics.estimate import Estimate, accuracy, macro, pooled_stderr
 from musician.benchmarks.statistics.paired import mcnemar
@@ -21,27 +20,17 @@ logger = logging.getLogger(__name__)
 #: With more subsets than this a table shows those of several subjects only; results.json holds them all.
 MOST_SUBSETS = 8
 
+#: Counts that make the figures less reliable, and what befell so many questions.
+NOTES = {
+    "non_finite": "gave scores that are not finite and count as wrong (overflow in half precision?)",
+    "fallbacks": "were scored by four forwards: the tokenizer does not give each letter one id of its own",
+    "ties": "were decided by the order of the letters: exact ties",
+    "truncated": "did not fit the window even without examples and were cut from the left",
+    "shots_dropped": "were shown fewer examples than asked for, to fit the window",
+}
+
 #: Columns of the table of changed answers.
 CHANGED = ["benchmark", "subject", "index", "repeat", "gold", "before", "now", "stem"]
-
-
-class Answered(Protocol):
-    """What the accuracy of a subset is computed from; the askings of one question share subject and index."""
-
-    @property
-    def subject(self) -> str:
-        """Subject of the question."""
-        ...
-
-    @property
-    def index(self) -> int:
-        """Position of the question in its source."""
-        ...
-
-    @property
-    def correct(self) -> bool:
-        """Whether the answer is right."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -80,12 +69,7 @@ class ChoiceResult(Result):
 
 
 def choice_result(
-    benchmark: QuestionSet,
-    records: Sequence[Record],
-    rank: int,
-    started: float,
-    counts: Mapping[str, float],
-    notes: Iterable[tuple[float, str]] = (),
+    benchmark: QuestionSet, records: Sequence[Record], rank: int, started: float, counts: Mapping[str, float]
 ) -> ChoiceResult:
     """Count what the records of all ranks contain; rank 0 logs a warning for what makes the figures less reliable.
 
@@ -95,25 +79,22 @@ def choice_result(
         rank: this process.
         started: `time.perf_counter()` of the start.
         counts: figures of the scorer.
-        notes: of the scorer, a number of questions and what befell them.
     """
-    dropped = sum(record.shots_kept < record.num_fewshot for record in records)
-    truncated = sum(record.truncated for record in records)
-    notes = [
-        *notes,
-        (truncated, "did not fit the window even without examples and were cut from the left"),
-        (dropped, f"were shown fewer than {benchmark.num_fewshot} examples, to fit the window"),
-    ]
-    for count, sentence in notes if rank == 0 else ():
-        if count:
-            logger.warning("%s: %d of %d questions %s", benchmark.name, count, len(records), sentence)
+    counts = {
+        "shots_dropped": sum(record.shots_kept < record.num_fewshot for record in records),
+        "truncated": sum(record.truncated for record in records),
+        **counts,
+        "seconds": time.perf_counter() - started,
+    }
+    for name, sentence in NOTES.items() if rank == 0 else ():
+        if counts.get(name):
+            logger.warning("%s: %d of %d questions %s", benchmark.name, counts[name], len(records), sentence)
     estimates = subset_accuracies(records, benchmark.subsets)
     several = [subset.name for subset in benchmark.subsets if len(subset.subjects) > 1 and subset.name in estimates]
-    seconds = time.perf_counter() - started
     return ChoiceResult(
         benchmark.name,
         estimates,
-        counts={"shots_dropped": dropped, "truncated": truncated, **counts, "seconds": seconds},
+        counts=counts,
         headlines=(several or list(estimates)[-1:]) if len(estimates) > MOST_SUBSETS else (),
         chance=1 / len(LETTERS),
         records={PREDICTIONS: records},
@@ -121,17 +102,15 @@ def choice_result(
     )
 
 
-def subset_accuracies(records: Iterable[Answered], subsets: Iterable[Subset]) -> dict[str, Estimate]:
+def subset_accuracies(records: Iterable[Record], subsets: Iterable[Subset]) -> dict[str, Estimate]:
     """Compute the accuracy of each subset that has records; `read_records` gives the same numbers again.
 
     The standard error of a micro mean over several subjects is pooled from theirs.
     """
-    by_subject: dict[str, list[Answered]] = {}
-    for record in records:
-        by_subject.setdefault(record.subject, []).append(record)
+    groups = by_subject(records)
     results = {}
     for subset in subsets:
-        parts = [by_subject[subject] for subject in subset.subjects if subject in by_subject]
+        parts = [groups[subject] for subject in subset.subjects if subject in groups]
         if parts:
             estimates = [_accuracy(part) for part in parts]
             pooled = subset.average == "micro" and len(parts) > 1
@@ -141,7 +120,7 @@ def subset_accuracies(records: Iterable[Answered], subsets: Iterable[Subset]) ->
     return results
 
 
-def _accuracy(records: Sequence[Answered]) -> Estimate:
+def _accuracy(records: Sequence[Record]) -> Estimate:
     return accuracy([record.correct for record in records], [(record.subject, record.index) for record in records])
 
 

@@ -185,11 +185,7 @@ class WrittenAnswers:
             shots_kept=asked.shots,
             truncated=asked.truncated,
             num_tokens=len(asked.ids),
-            bos="",
             method="written",
-            logprobs=(),
-            letter_mass=None,
-            tie=False,
             response=response,
             read_by=parsed.kind if parsed else None,
         )

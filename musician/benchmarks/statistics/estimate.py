@@ -4,6 +4,8 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 Z95 = 1.959963984540054
 """Normal quantile of a two-sided 95 % interval."""
 
@@ -92,10 +94,8 @@ def macro(parts: Sequence[Estimate]) -> Estimate:
         return parts[0]
     value = sum(part.value for part in parts) / len(parts)
     stderr = math.sqrt(sum(part.stderr**2 for part in parts)) / len(parts)
-    low, high = value - Z95 * stderr, value + Z95 * stderr
-    if not math.isnan(stderr):
-        low, high = max(0.0, low), min(1.0, high)
-    return Estimate(value, sum(part.n for part in parts), stderr, low, high)
+    low, high = np.clip((value - Z95 * stderr, value + Z95 * stderr), 0, 1)  # nan stays nan
+    return Estimate(value, sum(part.n for part in parts), stderr, float(low), float(high))
 
 
 def pooled_stderr(parts: Sequence[Estimate]) -> float:

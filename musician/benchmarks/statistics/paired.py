@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from scipy.optimize import brentq
@@ -13,6 +15,110 @@ Z80 = 0.8416212335729143
 """Normal quantile of a power of 80 %."""
 
 SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """How both runs did on one question.
+
+    Attributes:
+        a: share of run A's answers that are right; 0 or 1 unless the question was asked several times.
+        b: the same of run B.
+        askings: how often it was asked.
+    """
+
+    a: float
+    b: float
+    askings: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Run B against run A on one subset.
+
+    Attributes:
+        n: questions.
+        a: accuracy of run A.
+        b: accuracy of run B.
+        low: lower end of the 95 % interval of `b - a`, by paired bootstrap; None where it is not defined.
+        high: upper end.
+        p_value: of the hypothesis that neither is better.
+        test: `mcnemar` (exact), or `sign_flip` where questions differ in weight or were asked several times.
+        only_a: questions on which A does better.
+        only_b: questions on which B does better.
+        detectable: the least true difference that such a comparison finds with a power of 80 %; None if not even 1.
+    """
+
+    n: int
+    a: float
+    b: float
+    low: float | None
+    high: float | None
+    p_value: float
+    test: str
+    only_a: int
+    only_b: int
+    detectable: float | None
+
+    @property
+    def value(self) -> float:
+        """Accuracy of B less that of A."""
+        return self.b - self.a
+
+    @property
+    def separable(self) -> bool:
+        """Whether the difference is more than noise: the interval leaves out 0 and the test rejects at 5 %."""
+        if self.low is None or self.high is None:
+            return False
+        return not self.low <= 0 <= self.high and self.p_value < SIGNIFICANT
+
+    @property
+    def verdict(self) -> str:
+        """The finding in words."""
+        if self.only_a == self.only_b == 0:
+            return "alike: equally right everywhere"
+        if self.low is None:
+            return "cannot be told: a subject of one question"
+        if not self.separable:
+            return "not separable from noise"
+        return "B is better" if self.value > 0 else "A is better"
+
+
+def difference(
+    strata: Sequence[Sequence[Pair]], macro: bool = False, resamples: int = 10_000, seed: int = 0
+) -> Difference:
+    """Compare two runs on the pairs of some subjects.
+
+    Args:
+        strata: the pairs of each subject.
+        macro: count each subject once, and resample within it; otherwise each question.
+        resamples: of the bootstrap, and of the test where it is not exact.
+        seed: of both.
+    """
+    parts = list(strata) if macro else [list(chain(*strata))]
+    pairs = list(chain(*parts))
+    gaps = [[pair.b - pair.a for pair in part] for part in parts]
+    only_a, only_b = sum(pair.a > pair.b for pair in pairs), sum(pair.b > pair.a for pair in pairs)
+    if len(parts) == 1 and all(pair.askings == 1 for pair in pairs):
+        test, p_value = "mcnemar", mcnemar(only_a, only_b)
+        detectable = minimum_detectable_effect(len(pairs), (only_a + only_b) / len(pairs))
+    else:
+        weighted = [gap / len(part) for part in gaps for gap in part]
+        test, p_value = "sign_flip", sign_flip(weighted, resamples, seed)
+        detectable = _defined((Z95 + Z80) * stratified_stderr(gaps)) or None
+    low, high = paired_bootstrap(gaps, resamples, seed)
+    return Difference(
+        n=len(pairs),
+        a=math.fsum(math.fsum(pair.a for pair in part) / len(part) for part in parts) / len(parts),
+        b=math.fsum(math.fsum(pair.b for pair in part) / len(part) for part in parts) / len(parts),
+        low=_defined(low),
+        high=_defined(high),
+        p_value=p_value,
+        test=test,
+        only_a=only_a,
+        only_b=only_b,
+        detectable=detectable,
+    )
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
@@ -116,3 +222,7 @@ def minimum_detectable_effect(n: int, discordance: float) -> float | None:
         return math.sqrt(n) * effect - Z95 * math.sqrt(psi) - Z80 * math.sqrt(psi - effect**2)
 
     return float(brentq(excess, 1e-12, 1.0))
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value

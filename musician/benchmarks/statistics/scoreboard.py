@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from musician.benchmarks.statistics.estimate import Estimate
+from musician.benchmarks.statistics.paired import Difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,26 @@ def intervals(path: Path, rows: Mapping[str, Sequence[Estimate]], sides: Sequenc
     _save(figure, path)
 
 
+def draw_differences(path: Path, differences: Mapping[str, Difference]) -> None:
+    """Draw how much better run B is than run A on each subset, grey where that is not separable from noise.
+
+    Args:
+        path: the PNG to write.
+        differences: by subset.
+    """
+    figure, axis = _axes(len(differences))
+    for place, found in enumerate(differences.values()):
+        colour = {"B is better": "tab:green", "A is better": "tab:red"}.get(found.verdict, "grey")
+        if found.low is not None and found.high is not None:
+            axis.plot([found.low * 100, found.high * 100], [place, place], color=colour, linewidth=1.5)
+        axis.plot(found.value * 100, place, "o", color=colour, markersize=5)
+    axis.axvline(0, color="black", linewidth=0.8)
+    labels = [f"{name} (n={found.n:,})" for name, found in differences.items()]
+    axis.set_yticks(range(len(labels)), labels, fontsize=8)
+    axis.set_xlabel("accuracy of B less that of A, points, 95 % interval")
+    _save(figure, path)
+
+
 def _width(distance: float) -> float:
     return 0.0 if math.isnan(distance) else max(0.0, distance)
 
@@ -129,6 +150,7 @@ def _axes(rows: int) -> tuple[Any, Any]:
 def _save(figure: Any, path: Path) -> None:
     from matplotlib import pyplot
 
-    figure.legend(frameon=False, fontsize=8, ncols=3, loc="outside upper right")
+    if figure.axes[0].get_legend_handles_labels()[0]:
+        figure.legend(frameon=False, fontsize=8, ncols=3, loc="outside upper right")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -8,19 +8,19 @@ Closeness to the second is the goal where a measure has no best value: a loop re
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from operator import itemgetter
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from musician.benchmarks.benchmark import Benchmark, Result, Table, refuse_sharded
 from musician.benchmarks.shard import Shard
 from musician.benchmarks.statistics.estimate import Estimate, mean
 from musician.benchmarks.statistics.scoreboard import intervals
 from musician.data.rendering.conversation import Message
+from musician.generation.answers import Answers
 from musician.lm.language_model import LanguageModel
 from musician.music.analysis.measures import first_tune, measure_format, measure_tune
 from musician.music.analysis.originality import MelodyIndex
@@ -48,20 +48,6 @@ HEADLINES = (
 """Measures over all families that belong on a dashboard; `details` has all, also by family."""
 
 Values = Mapping[str, float]
-
-
-class Writer(Protocol):
-    """Writes answers."""
-
-    def __call__(
-        self,
-        model: LanguageModel,
-        conversations: Sequence[Sequence[Message]],
-        seeds: Sequence[int],
-        on_written: Callable[[int], None] | None = None,
-    ) -> list[str]:
-        """Return an answer to each conversation, drawn with its own seed; report how many there are meanwhile."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +107,10 @@ class GenerationResult(Result):
 
     def _in_turn(self) -> list[Sample]:
         """The samples, one of each family after the other, so that the first few are of all."""
-        places: Counter[str] = Counter()
-        keyed = []
+        families: dict[str, list[Sample]] = {}
         for sample in self.records[GENERATIONS]:
-            places[sample.family] += 1
-            keyed.append((places[sample.family], sample))
-        return [sample for _, sample in sorted(keyed, key=itemgetter(0))]
+            families.setdefault(sample.family, []).append(sample)
+        return [sample for turn in zip_longest(*families.values()) for sample in turn if sample]
 
 
 def draw_beside(path: Path, means: Mapping[str, Estimate]) -> None:
@@ -151,21 +135,15 @@ def draw_beside(path: Path, means: Mapping[str, Estimate]) -> None:
 
 def sample_means(samples: Sequence[Sample]) -> dict[str, Estimate]:
     """Return mean, number and 95 % interval of each measure: over all families, by family, and people's."""
-    families = {sample.family: [each for each in samples if each.family == sample.family] for sample in samples}
-    found = _means("", samples, lambda sample: sample.values)
-    found |= _means("human/", samples, lambda sample: sample.human)
-    for family, group in families.items():
-        found |= _means(f"{family}/", group, lambda sample: sample.values)
-        found |= _means(f"human/{family}/", group, lambda sample: sample.human)
-    return found
-
-
-def _means(prefix: str, samples: Sequence[Sample], values: Callable[[Sample], Values]) -> dict[str, Estimate]:
-    names = dict.fromkeys(name for sample in samples for name in values(sample))
-    found = {}
-    for name in names:
-        pairs = [(values(sample)[name], sample.place) for sample in samples if name in values(sample)]
-        found[prefix + name] = mean([value for value, _ in pairs], [place for _, place in pairs])
+    families = dict.fromkeys(sample.family for sample in samples)
+    groups = {"": samples} | {f"{name}/": [each for each in samples if each.family == name] for name in families}
+    found: dict[str, Estimate] = {}
+    for prefix, group in groups.items():
+        for side, key in (("", "values"), ("human/", "human")):
+            measured = [(getattr(sample, key), sample.place) for sample in group]
+            for name in dict.fromkeys(name for values, _ in measured for name in values):
+                pairs = [(values[name], place) for values, place in measured if name in values]
+                found[f"{side}{prefix}{name}"] = mean(*zip(*pairs, strict=True))
     return found
 
 
@@ -190,7 +168,7 @@ class Generation(Benchmark):
     def __init__(
         self,
         tunes: Sequence[str],
-        write: Writer,
+        write: Answers,
         known: Sequence[str] | None = None,
         families: Sequence[str] = FAMILIES,
         per_family: int = 20,
