@@ -15,7 +15,7 @@ from musician.benchmarks.multiple_choice.question import Question
 from musician.data.quality.known_questions import Kind, KnownQuestions, words
 from musician.music.abc.extract import split_music
 from musician.music.abc.reader import parse_tune
-from musician.music.analysis.family import Step, melody
+from musician.music.analysis.family import melody
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,45 +86,36 @@ def contamination(benchmarks: Iterable[Benchmark], texts: Iterable[str]) -> dict
     Returns:
         What was found, by benchmark.
     """
-    searches = [_Search(benchmark) for benchmark in benchmarks]
+    asked = {each.name: unasked(each.questions()) for each in benchmarks}
+    known = {
+        name: KnownQuestions([(question.stem, *question.stored_options) for question in questions])
+        for name, questions in asked.items()
+    }
+    best: dict[str, dict[tuple[int, Kind], Match]] = {name: {} for name in asked}
     count = 0
     for where, text in enumerate(texts):
         count = where + 1
         prose, tunes = split_music(text)
         said, melodies = words(prose), [melody(parse_tune(tune)) for tune in tunes]
-        for search in searches:
-            search.read(where, said, melodies)
-    return {search.name: search.report(count) for search in searches}
-
-
-class _Search:
-    """The questions of one benchmark, and the best match of each so far."""
-
-    def __init__(self, benchmark: Benchmark) -> None:
-        self.name = benchmark.name
-        self._questions = unasked(benchmark.questions())
-        self._known = KnownQuestions([(question.stem, *question.stored_options) for question in self._questions])
-        self._best: dict[tuple[int, Kind], Match] = {}
-
-    def read(self, where: int, said: Sequence[str], melodies: Sequence[list[Step]]) -> None:
-        """Look for every question in one training text."""
-        for kind, shares in self._known.find(said, melodies).items():
-            self._note(kind, where, shares)
-
-    def report(self, texts: int) -> Contamination:
-        """Return what was found in so many texts."""
-        kinds = get_args(Kind)
-        order = sorted(self._best, key=lambda key: (key[0], kinds.index(key[1])))
-        matches = [self._best[key] for key in order]
-        known = self._known
-        return Contamination(self.name, len(self._questions), known.checked_text, known.checked_music, texts, matches)
-
-    def _note(self, kind: Kind, where: int, shares: dict[int, float]) -> None:
-        for place, share in shares.items():
-            question, best = self._questions[place], self._best.get((place, kind))
-            seen = best.texts + 1 if best else 1
-            better = (best.share, best.where) if best and best.share >= share else (share, where)
-            self._best[place, kind] = Match(question.subject, question.index, kind, *better, seen)
+        for name, runs in known.items():
+            for kind, shares in runs.find(said, melodies).items():
+                for place, share in shares.items():
+                    before = best[name].get((place, kind))
+                    better = (before.share, before.where) if before and before.share >= share else (share, where)
+                    question, texts_with = asked[name][place], before.texts + 1 if before else 1
+                    best[name][place, kind] = Match(question.subject, question.index, kind, *better, texts_with)
+    kinds = get_args(Kind)
+    return {
+        name: Contamination(
+            name,
+            len(questions),
+            known[name].checked_text,
+            known[name].checked_music,
+            count,
+            [best[name][key] for key in sorted(best[name], key=lambda key: (key[0], kinds.index(key[1])))],
+        )
+        for name, questions in asked.items()
+    }
 
 
 def unasked(questions: Iterable[Question]) -> list[Question]:

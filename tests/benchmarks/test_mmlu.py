@@ -86,7 +86,7 @@ def test_subsets_are_those_of_the_subjects(tmp_path):
 
 
 def test_what_is_wrong_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"57 of 57 files are missing, the first is .*abstract_algebra_dev.csv"):
+    with pytest.raises(UserError, match=r"57 of 57 files are missing, the first is .*abstract_algebra_test.csv"):
         MMLU(tmp_path)
     with pytest.raises(UserError, match=r"did you mean 'anatomy'"):
         MMLU(tmp_path, subjects=["anatmy"])

@@ -75,32 +75,27 @@ def plan(rows: Sequence[Row], max_tokens: int) -> Plan:
     # Big-endian bytes of non-negative ids sort as the ids do.
     order = sorted((i for i, row in enumerate(rows) if row.letters), key=lambda i: rows[i].ids.astype(">i4").tobytes())
     whole = tuple(i for i, row in enumerate(rows) if not row.letters)
-    if not order:
-        return Plan((), whole)
-    planner = _Planner([rows[i].ids for i in order], max_tokens)
+    planner = _Planner(rows, order, max_tokens)
     alone = planner.visit(0, len(order), 0)
-    steps = [
-        step if isinstance(step, Extend) else Read(step.depth, tuple(order[i] for i in step.rows))
-        for step in planner.steps
-    ]
-    return Plan(tuple(steps), (*(order[i] for i in alone), *whole))
+    return Plan(tuple(planner.steps), (*alone, *whole))
 
 
 class _Planner:
     """Walks the radix tree of sorted rows; a node is a range of them."""
 
-    def __init__(self, ids: Sequence[np.ndarray], max_tokens: int) -> None:
-        self._ids = ids
-        self._lengths = np.array([len(row) for row in ids])
+    def __init__(self, rows: Sequence[Row], order: Sequence[int], max_tokens: int) -> None:
+        self._rows = rows
+        self._order = order
+        self._lengths = np.array([len(rows[i].ids) for i in order])
         #: Common ids of each row and the one before it.
-        self._shared = np.array([0, *(_common(one, other) for one, other in pairwise(ids))])
+        self._shared = np.array([0, *(_common(rows[i].ids, rows[j].ids) for i, j in pairwise(order))])
         self._max_tokens = max_tokens
         self.steps: list[Step] = []
 
     def visit(self, low: int, high: int, depth: int) -> list[int]:
         """Plan the rows low..high below a cache of `depth` positions; return those left to be read at that depth."""
-        if high - low == 1:
-            return [low]
+        if high - low <= 1:
+            return list(self._order[low:high])
         common = int(self._shared[low + 1 : high].min())
         # Each row keeps at least one id of its own, whose state is read.
         length = min(common, int(self._lengths[low:high].min()) - 1)
@@ -108,7 +103,7 @@ class _Planner:
         children = list(pairwise(cuts))
         if (length - depth) * (high - low - 1) < WORTHWHILE:
             return [row for child in children for row in self.visit(int(child[0]), int(child[1]), depth)]
-        self.steps.append(Extend(depth, self._ids[low][depth:length]))
+        self.steps.append(Extend(depth, self._rows[self._order[low]].ids[depth:length]))
         ends = [row for child in children for row in self.visit(int(child[0]), int(child[1]), length)]
         self.steps += [Read(length, rows) for rows in self._packed(ends, length)]
         return []
@@ -118,7 +113,7 @@ class _Planner:
         pack: list[int] = []
         tokens = 0
         for row in rows:
-            size = int(self._lengths[row]) - depth
+            size = len(self._rows[row].ids) - depth
             if pack and tokens + size > self._max_tokens:
                 yield tuple(pack)
                 pack, tokens = [], 0
