@@ -12,7 +12,7 @@ from musician.cli.entry import command
 
 @command("build_tasks")
 def main(cfg: DictConfig) -> None:
-    """Make the rows, write them, and say what was made and what was dropped."""
+    """Make the rows, write them, and print what was made and what was dropped."""
     from musician.runtime.errors import UserError
 
     if cfg.schema not in ("musicpile_sft", "messages"):

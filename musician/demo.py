@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> None:
     start = f"model.name_or_path='{pretrain / 'merged'}'"
     train("3/5 instruction tuning on tasks made from tunes", "demo_sft", sft, [start, *cfg.budget.sft])
     run_command("4/5 merging the tuned model", "merge", f"model={sft}")
-    say("5/5 asking for a tune")
+    print_title("5/5 asking for a tune")
     tune, constrained = ask(sft / "merged", cfg.prompt, cfg.budget.max_new_tokens, {**cfg.tune, **cfg.budget.tune})
     seconds = time.monotonic() - started
     report = Report.of(pretrain, sft, prompt=cfg.prompt, tune=tune, constrained=constrained, seconds=seconds)
@@ -46,19 +46,19 @@ def run_command(title: str, module: str, *arguments: str) -> None:
     """Run a command as a user would, its output passing through.
 
     Raises:
-        UserError: it failed; its own message stands above.
+        UserError: it failed; its own message is above.
     """
     from musician.runtime.errors import UserError
 
-    say(title)
+    print_title(title)
     done = subprocess.run([sys.executable, "-m", f"musician.{module}", *arguments], check=False)
     if done.returncode:
         command = f"python -m musician.{module} {shlex.join(arguments)}"
         raise UserError(f"the demo stopped at '{title}' (exit status {done.returncode}); run it alone: {command}")
 
 
-def ask(model: Path, prompt: str, max_new_tokens: int, wishes: dict[str, Any]) -> tuple[str, str]:
-    """The tune that the tuned model answers: as it likes, and under the grammar with these wishes."""
+def ask(model: Path, prompt: str, max_new_tokens: int, constraints: dict[str, Any]) -> tuple[str, str]:
+    """Return the tunes that the tuned model writes: freely, and under the grammar with these constraints."""
     from musician.data.rendering.conversation import Message
     from musician.generation.constraint import answer_constraint
     from musician.generation.forward import prepare
@@ -70,13 +70,13 @@ def ask(model: Path, prompt: str, max_new_tokens: int, wishes: dict[str, Any]) -
     opened = open_model(str(model))
     sampling = Sampling(temperature=0.7, max_new_tokens=max_new_tokens)
     asked = [Message("user", prompt)]
-    grammar = answer_constraint(opened.renderer, Wishes(**wishes))
+    grammar = answer_constraint(opened.renderer, Wishes(**constraints))
     network = prepare(opened.network)
     free = "".join(stream(network, opened.renderer, asked, sampling))
     return free, "".join(stream(network, opened.renderer, asked, sampling, grammar))
 
 
-def say(title: str) -> None:
+def print_title(title: str) -> None:
     """Print a heading."""
     print(f"\n== {title}", flush=True)
 

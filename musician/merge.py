@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     assert opened.source
     adapter = opened.source.adapter
     if adapter is None:
-        raise UserError(f"merge: {cfg.model.path} is a whole model already; there is no adapter to merge")
+        raise UserError(f"merge: {cfg.model.path} is a complete model already; there is no adapter to merge")
     output = Path(cfg.output_dir) if cfg.output_dir else Path(cfg.model.path) / "merged"
     tune = opened.renderer.render(Document(cfg.probe))[0].input_ids.tolist()
     # The base model's own chat template would write prompts that the adapter was not trained on.

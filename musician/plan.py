@@ -74,18 +74,13 @@ def make_plan(cfg: DictConfig) -> dict[str, Any]:
         },
         "fits": fits,
         "alternatives": {} if fits else alternatives(cfg, hardware, config, network, room),
-        "stage": zero_stage(hardware),
+        "stage": hardware.zero_stage or 0,
         "scaling": scaling(cfg, hardware, network, flops),
     }
 
 
-def zero_stage(hardware: Any) -> int:
-    """ZeRO stage of a machine; 0 without ZeRO."""
-    return hardware.zero_stage or 0
-
-
 def persistence_threshold(hardware: Any) -> int:
-    """Numbers up to which stage 3 keeps a weight whole."""
+    """Return the size in numbers up to which stage 3 does not shard a weight."""
     strategy = hardware.strategy if isinstance(hardware.strategy, Mapping) else {}
     return int(strategy.get("persistence_threshold", 100_000))
 
@@ -99,14 +94,14 @@ def scaling(cfg: DictConfig, hardware: Any, network: Any, flops: float) -> list[
     """An optimiser step of larger clusters at each ZeRO stage; empty where rates are not known.
 
     Raises:
-        UserError: a cluster that is no whole number of nodes.
+        UserError: a cluster whose last node is not full.
     """
     if None in (hardware.peak_flops, hardware.card_bandwidth, hardware.node_bandwidth):
         return []
     part = [cards for cards in cfg.clusters if cards > cfg.cards_per_node and cards % cfg.cards_per_node]
     if part:
         raise UserError(f"clusters={part}: not a multiple of cards_per_node={cfg.cards_per_node}")
-    stages = sorted({zero_stage(hardware), 1, 2, 3})
+    stages = sorted({hardware.zero_stage or 0, 1, 2, 3})
     steps = [cluster_step(cfg, hardware, network, flops, stage, cards) for stage in stages for cards in cfg.clusters]
     return [{**asdict(s), "efficiency": s.efficiency, "tokens_per_second": s.tokens_per_second} for s in steps]
 
@@ -148,7 +143,7 @@ def rank_memory(cfg: DictConfig, hardware: Any, config: Any, network: Any) -> An
     groups = [[p.numel() for p in group["params"]] for group in parameter_groups(network, 0.0)]  # type: ignore[attr-defined]
     frozen = [p.numel() for p in network.parameters() if not p.requires_grad]
     threshold = persistence_threshold(hardware)
-    state = state_bytes(groups, frozen, zero_stage(hardware), hardware.world_size, itemsize, threshold)
+    state = state_bytes(groups, frozen, hardware.zero_stage or 0, hardware.world_size, itemsize, threshold)
     rows, length = hardware.micro_batch_size, cfg.data.max_length
     return replace(
         state,
@@ -170,7 +165,7 @@ def alternatives(cfg: DictConfig, hardware: Any, config: Any, network: Any, room
     for rows in dict.fromkeys((hardware.micro_batch_size // 2, 1)):
         if 0 < rows < hardware.micro_batch_size and cfg.global_batch_size % (rows * hardware.world_size) == 0:
             changes[f"hardware.micro_batch_size={rows}"] = {"micro_batch_size": rows}
-    if isinstance(hardware.strategy, Mapping) and zero_stage(hardware) < 3:
+    if isinstance(hardware.strategy, Mapping) and hardware.zero_stage < 3:
         changes["hardware.strategy.stage=3"] = {"strategy": {**hardware.strategy, "stage": 3}}
     found: dict[str, bool] = {}
     for count in range(1, len(changes) + 1):

@@ -131,7 +131,7 @@ def take_step(job: Job, watch: StepReplay, start: Path | None) -> tuple[Step | N
 
 
 def compared(run: Path, step: Step) -> dict[str, Any]:
-    """What the log of the run says of a step, and whether it is the same: `log.train/loss.verdict`."""
+    """Return what the run logged of a step, and whether it is the same: `log.train/loss.verdict`."""
     from musician.training.runs.replay import logged, verdict
 
     before = logged(run, step.step)

@@ -33,20 +33,20 @@ def main(cfg: DictConfig) -> None:
     sweep = Path(cfg.directory or "")
     files = sorted(sweep.glob("*/.hydra/overrides.yaml")) if cfg.directory else []
     if not files:
-        raise UserError(f"sweep: directory={cfg.directory} holds no job; give the directory of a sweep")
+        raise UserError(f"sweep: directory={cfg.directory} has no job; name the directory of a sweep")
     jobs, unfinished = read_jobs({file.parents[1]: [str(word) for word in OmegaConf.load(file)] for file in files})
     if not jobs:
         raise UserError(f"sweep: no job of {sweep} has finished")
     found = contrasts(jobs)
-    rows, told = [as_row(job) for job in jobs], verdict(found)
+    rows, separable = [as_row(job) for job in jobs], verdict(found)
     pruned = [f"pruned: {job.name}, {job.summary.pruned}" for job in jobs if job.summary.pruned]
     tests = [asdict(one) | {"separable": one.separable} for one in found]
-    content = {"jobs": rows, "unfinished": unfinished, "tests": tests, "verdict": told}
+    content = {"jobs": rows, "unfinished": unfinished, "tests": tests, "verdict": separable}
     write_text(sweep / "sweep.json", json.dumps(content, indent=2) + "\n")
     write_text(sweep / "sweep.csv", as_csv(rows))
-    draw_sweep(jobs, told, sweep / "sweep.png")
+    draw_sweep(jobs, separable, sweep / "sweep.png")
     left = [f"unfinished: {name}" for name in unfinished]
-    show(rows, [*told, *pruned, *left, f"written: {sweep}/sweep.{{json,csv,png}}"])
+    show(rows, [*separable, *pruned, *left, f"written: {sweep}/sweep.{{json,csv,png}}"])
     log(sweep, files[0].with_name("config.yaml"), rows)
 
 

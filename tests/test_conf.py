@@ -1,4 +1,4 @@
-"""Every file under conf/ composes, every node fits the signature it is for, and hardware leaves the science alone."""
+"""Every file under conf/ composes, every node fits the signature it is for, and hardware changes the machine only."""
 
 import inspect
 from collections.abc import Mapping
@@ -160,7 +160,7 @@ def test_the_binding_above_can_fail(node, why):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_hardware_changes_the_machine_and_not_the_science(experiment):
+def test_hardware_changes_the_machine_and_not_the_training_configuration(experiment):
     configs = {
         m: plain(composed("train", f"+experiment={experiment}", f"hardware={m}"), resolve=True) for m in MACHINES
     }

@@ -69,7 +69,7 @@ def one_line(error: BaseException) -> str:
 def discard_empty_output() -> None:
     """Remove the output directory that Hydra made for a job that ended before it wrote anything.
 
-    One that another job holds stays: that job may not have written anything yet either.
+    One that another job has locked stays: that job may not have written anything yet either.
     """
     output = _output()
     if output is None or is_child_rank() or output == Path.cwd() or not output.is_dir() or is_locked(output):

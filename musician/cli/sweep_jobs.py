@@ -41,8 +41,8 @@ def run_job(module: str, cfg: DictConfig) -> float | None:
         cfg: the job's config.
 
     Raises:
-        UserError: the job failed, or its directory holds a run of another config.
-        SystemExit: the job was told to stop; the sweep stops with it.
+        UserError: the job failed, or its directory has a run of another config.
+        SystemExit: a signal stopped the job; the sweep stops with it.
     """
     directory = Path(HydraConfig.get().runtime.output_dir)
     check_same_job(directory, cfg)
@@ -65,7 +65,7 @@ def run_job(module: str, cfg: DictConfig) -> float | None:
 
 
 class RememberSweep(Callback):
-    """Notes where a sweep goes, which Hydra knows once it has begun and tells nobody when it has failed."""
+    """Remember the directory of a sweep, which Hydra knows once it has begun but not after a failure."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Note it."""
@@ -74,7 +74,7 @@ class RememberSweep(Callback):
 
 @contextmanager
 def summed_up() -> Iterator[None]:
-    """Sum up the sweep that the body runs, if it is one: also when a job has failed, not when it was told to stop."""
+    """Sum up the sweep that the body runs, if it is one: also when a job has failed, not after a signal."""
     _running.clear()
     try:
         yield
@@ -91,7 +91,7 @@ def sum_up() -> None:
     for directory in _running:
         if any(directory.glob("*/summary.json")):
             command = [sys.executable, "-m", "musician.sweep", f"directory={quote(str(directory))}"]
-            subprocess.run(command, check=False)  # it says itself what went wrong
+            subprocess.run(command, check=False)  # it prints its own errors
 
 
 def sweep_directory() -> Path:

@@ -27,7 +27,7 @@ def print_table(
         title: above it.
         columns: headings.
         rows: a cell for each column.
-        left: columns of words, which are aligned to the left and folded; the others hold numbers.
+        left: columns of words, which are aligned to the left and folded; the others are numbers.
         spared: columns that are left out in a narrow terminal.
         bold: numbers of the rows that stand out.
     """

@@ -116,7 +116,7 @@ class Hardware:
         return steps
 
     def _nearest_split(self, global_batch_size: int) -> str:
-        """The change that makes a global batch divide; one of the global batch itself, which is science, comes last."""
+        """The change that makes a global batch divide; one of the global batch itself comes last."""
         for key in ("micro_batch_size", "devices"):
             for fewer in range(getattr(self, key) - 1, 0, -1):
                 per_pass = self.micro_batch_size * self.world_size // getattr(self, key) * fewer

@@ -1,4 +1,4 @@
-"""A run continues with the science it began with, unless its user says otherwise."""
+"""A run continues with the training configuration it began with, unless its user allows another."""
 
 import json
 
@@ -7,7 +7,7 @@ from commands import TINY, assert_ran, assert_refused, call, tunes, write_jsonl
 
 from musician.runtime.errors import UserError
 from musician.training.runs.changes import differences
-from musician.training.runs.resume import changed_science, check_unchanged
+from musician.training.runs.resume import check_unchanged, training_changes
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def train(folder, *arguments):
     return call("train", *TINY, *data, *arguments, cwd=folder)
 
 
-SCIENCE = [
+CHANGES = [
     ("seed=7", "seed: 1234 -> 7"),
     ("global_batch_size=4", "global_batch_size: 8 -> 4"),
     ("optimizer.lr=0.5", "optimizer.lr: 0.0001 -> 0.5"),
@@ -39,8 +39,8 @@ SCIENCE = [
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), SCIENCE, ids=[change for change, _ in SCIENCE])
-def test_other_science_is_named_and_refused(folder, change, said):
+@pytest.mark.parametrize(("change", "said"), CHANGES, ids=[change for change, _ in CHANGES])
+def test_another_training_configuration_is_named_and_refused(folder, change, said):
     before = (folder / "run" / "run.json").read_bytes()
     outcome = train(folder, "ckpt_path=run", "hydra.run.dir=run", change)
     assert_refused(outcome, said, "allow_changed_config=true", ".hydra/overrides.yaml")
@@ -98,10 +98,10 @@ def test_many_changes_are_counted():
 
 
 def test_a_key_that_came_or_went_counts():
-    assert changed_science({"lora": {"r": 8}}, {"lora": {"r": 8, "use_dora": True}}) == [
+    assert training_changes({"lora": {"r": 8}}, {"lora": {"r": 8, "use_dora": True}}) == [
         "lora.use_dora: absent -> True"
     ]
-    assert changed_science({"lora": {"r": 8}}, {}) == ["lora: {'r': 8} -> absent"]
+    assert training_changes({"lora": {"r": 8}}, {}) == ["lora: {'r': 8} -> absent"]
 
 
 @pytest.mark.parametrize(

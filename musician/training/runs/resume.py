@@ -12,7 +12,7 @@ from musician.runtime.errors import UserError
 from musician.training.runs.changes import ABSENT, differences, in_short
 
 #: What decides the weights that a run ends with: nodes of the config, and what of them does not.
-SCIENCE: dict[str, tuple[str, ...]] = {
+TRAINING: dict[str, tuple[str, ...]] = {
     "seed": (),
     "global_batch_size": (),
     "recipe": (),
@@ -64,14 +64,14 @@ def read_record(checkpoint: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text()) if file.is_file() else None
 
 
-def changed_science(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def training_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What would change the weights, as `key: before -> now`; hardware, output, loggers and benchmarks do not count.
 
     A value that others take over is named once, where it is set.
     """
     lines = [
         line
-        for node, free in SCIENCE.items()
+        for node, free in TRAINING.items()
         for line in differences(before.get(node, ABSENT), now.get(node, ABSENT), node, [f"{node}.{f}" for f in free])
     ]
     named: dict[tuple[str, str], str] = {}
@@ -82,7 +82,7 @@ def changed_science(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
 
 
 def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], allowed: bool) -> str | None:
-    """Refuse to continue a run with other science.
+    """Refuse to continue a run with another training configuration.
 
     Args:
         before: the record of the run that continues.
@@ -95,7 +95,7 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], allowed: 
     Raises:
         UserError: naming them.
     """
-    changes = changed_science(before["config"], now["config"]) if "config" in now else []
+    changes = training_changes(before["config"], now["config"]) if "config" in now else []
     changes += [line for fact in FACTS if fact in now for line in differences(before.get(fact), now[fact], fact)]
     if not changes:
         return None
