@@ -42,10 +42,8 @@ class Batch(TypedDict):
     supervised_in_global_batch: int
 
 
-def row_order(num_rows: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
+def row_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
     """Order of the rows in an epoch: an exact permutation keyed by (seed, epoch), the same for every world size."""
-    if not shuffle:
-        return np.arange(num_rows, dtype=np.uint32)
     order = np.arange(num_rows, dtype=np.uint32)
     np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).shuffle(order)
     return order

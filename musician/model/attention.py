@@ -20,6 +20,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask, sliding_window_causal_mask_function
 
+from musician.runtime.hardware import BF16_CAPABILITY
+
 #: Name under `hardware.attn_implementation`.
 DOCUMENTS = "documents"
 
@@ -51,25 +53,14 @@ def attends_by_document(config: Any) -> bool:
     return kinds <= {"full_attention", "sliding_attention"} and not getattr(config, "attention_chunk_size", None)
 
 
-def choose_kernel(device: torch.device, dtype: torch.dtype, capability: tuple[int, int] = (0, 0)) -> tuple[str, str]:
-    """Choose what computes the attention of many documents.
+def has_varlen(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether `torch.nn.attention.varlen` computes documents of several lengths in one call there.
 
-    Args:
-        device: of the states.
-        dtype: of the states.
-        capability: compute capability of a GPU.
-
-    Returns:
-        `loop` (SDPA, one document after another) or `varlen` (`torch.nn.attention.varlen`, one call), and the reason.
+    It is FlashAttention: 16 bits, and compute capability 8.0.
     """
-    architecture = f"sm_{capability[0]}{capability[1]}"
-    if device.type != "cuda":
-        return "loop", f"{device.type}: no kernel takes documents of several lengths"
-    if capability < (8, 0):
-        return "loop", f"{architecture}: FlashAttention needs sm_80"
-    if dtype not in (torch.float16, torch.bfloat16):
-        return "loop", f"{dtype}: FlashAttention needs 16 bits"
-    return "varlen", f"{architecture}, {dtype}: torch's varlen_attn"
+    if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
+        return False
+    return torch.cuda.get_device_capability(device) >= BF16_CAPABILITY
 
 
 def _document_attention(
@@ -96,11 +87,9 @@ def _document_attention(
     # [batch, heads, length, width] -> [1, heads, batch * length, width]; a view when the batch is one row.
     states = tuple(s.transpose(0, 1).reshape(1, s.shape[1], -1, s.shape[-1]) for s in (query, key, value))
     window: int | None = kwargs.get("sliding_window")
-    if document_ends is not None and not eager and not dropout:
-        capability = torch.cuda.get_device_capability(query.device)
-        if choose_kernel(query.device, query.dtype, capability)[0] == "varlen":
-            mixed = _varlen(states, document_ends, max(document_lengths), scaling, window)
-            return mixed.reshape(batch, length, -1, width), None
+    if document_ends is not None and not eager and not dropout and has_varlen(query.device, query.dtype):
+        mixed = _varlen(states, document_ends, max(document_lengths), scaling, window)
+        return mixed.reshape(batch, length, -1, width), None
     pieces = []
     for q, k, v in zip(*(s.split(list(document_lengths), dim=2) for s in states), strict=True):
         mask = _window_mask(q, window, eager)

@@ -68,10 +68,6 @@ def test_the_order_owes_nothing_to_the_global_random_state():
     assert np.array_equal(first, row_order(100, 3, 4))
 
 
-def test_without_shuffling_rows_come_as_they_are():
-    assert row_order(5, seed=9, epoch=9, shuffle=False).tolist() == [0, 1, 2, 3, 4]
-
-
 # --- shares of a global batch -----------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import torch
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, Qwen2Config
 
-from musician.model.attention import DOCUMENTS, choose_kernel
+from musician.model.attention import DOCUMENTS, has_varlen
 from musician.model.network import hidden_states, load_network
 
 from .toys import lora, tiny_llama, token_ids
@@ -138,19 +138,17 @@ def test_the_name_is_one_that_a_config_may_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("device", "dtype", "capability", "kernel"),
+    ("device", "dtype", "capability", "found"),
     [
-        ("cpu", torch.float32, (0, 0), "loop"),
-        ("cuda", torch.float16, (7, 0), "loop"),
-        ("cuda", torch.float32, (9, 0), "loop"),
-        ("cuda", torch.bfloat16, (9, 0), "varlen"),
+        ("cpu", torch.bfloat16, (0, 0), False),
+        ("cuda", torch.float16, (7, 0), False),
+        ("cuda", torch.float32, (9, 0), False),
+        ("cuda", torch.bfloat16, (9, 0), True),
     ],
 )
-def test_the_kernel_follows_from_the_capability(device, dtype, capability, kernel):
-    name, reason = choose_kernel(torch.device(device), dtype, capability)
-    assert name == kernel
-    assert reason
-    assert "\n" not in reason
+def test_one_call_for_all_documents_needs_flash_attention(monkeypatch, device, dtype, capability, found):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert has_varlen(torch.device(device), dtype) is found
 
 
 @pytest.mark.gpu
