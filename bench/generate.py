@@ -23,11 +23,13 @@ from typing import Any
 
 import torch
 
+from musician.data.rendering.render import Renderer
 from musician.data.rendering.tokenizer import load_tokenizer
 from musician.data.sources.corpus import iter_tunes
 from musician.generation.decoder import complete
 from musician.generation.forward import prepare
 from musician.generation.sampling import Sampling
+from musician.lm.language_model import LanguageModel
 from musician.model.merge import fold
 from musician.model.network import load_network
 
@@ -145,7 +147,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     network, tokenizer = opened(arguments.model)
-    forward, prompts = prepare(network), prompts_of(tokenizer)
+    forward = prepare(LanguageModel(network, Renderer(tokenizer)))
+    prompts = prompts_of(tokenizer)
     arms = {
         "transformers": lambda batch: theirs(network, tokenizer, batch, arguments.new_tokens),
         "musician": lambda batch: ours(forward, tokenizer, batch, arguments.new_tokens),

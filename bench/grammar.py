@@ -23,11 +23,13 @@ from typing import Any
 
 import torch
 
+from musician.data.rendering.render import Renderer
 from musician.data.rendering.tokenizer import load_tokenizer
 from musician.generation.constraint import TuneConstraint
 from musician.generation.decoder import Decoder
 from musician.generation.forward import prepare
 from musician.generation.sampling import Sampling
+from musician.lm.language_model import LanguageModel
 from musician.model.network import random_llama
 from musician.music.abc.reader import parse_tune
 from musician.music.analysis.measures import measure_format
@@ -145,7 +147,7 @@ def main() -> None:
         sys.exit("no abc2midi; on Debian and Ubuntu: apt install abcmidi")
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(arguments.tokenizer)
-    network = prepare(random_llama(len(tokenizer)).eval())
+    network = prepare(LanguageModel(random_llama(len(tokenizer)).eval(), Renderer(tokenizer)))
     kinds = [Timed(tokenizer, wishes) for wishes in WISHES]
     constraints = [kinds[number % len(kinds)] for number in range(arguments.tunes)]
     started = time.process_time()

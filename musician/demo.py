@@ -71,9 +71,9 @@ def ask(model: Path, prompt: str, max_new_tokens: int, constraints: dict[str, An
     sampling = Sampling(temperature=0.7, max_new_tokens=max_new_tokens)
     asked = [Message("user", prompt)]
     grammar = answer_constraint(opened.renderer, Wishes(**constraints))
-    network = prepare(opened.network)
-    free = "".join(stream(network, opened.renderer, asked, sampling))
-    return free, "".join(stream(network, opened.renderer, asked, sampling, grammar))
+    forward = prepare(opened.merged())
+    free = "".join(stream(forward, opened.renderer, asked, sampling))
+    return free, "".join(stream(forward, opened.renderer, asked, sampling, grammar))
 
 
 def print_title(title: str) -> None:

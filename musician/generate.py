@@ -20,7 +20,6 @@ def main(cfg: DictConfig) -> None:
     from musician.generation.prompts import answer_file, read_prompts
     from musician.generation.stream import stream
     from musician.lm.open_model import open_model
-    from musician.model.merge import fold
     from musician.music.grammar import Wishes
     from musician.runtime.errors import UserError
 
@@ -31,17 +30,17 @@ def main(cfg: DictConfig) -> None:
     wishes, sampling = Wishes(**cfg.tune), instantiate(cfg.generation)
     prompts = read_prompts(cfg.prompts) if cfg.prompts else []
     model = open_model(**cfg.model)
-    renderer, network = model.renderer, prepare(fold(model.network))
+    renderer, forward = model.renderer, prepare(model.merged())
     constraint = answer_constraint(renderer, wishes) if cfg.constrain else None
     if cfg.prompts:
         output = Path(cfg.output or f"{Path(cfg.prompts).with_suffix('')}.answers.jsonl")
-        made = answer_file(network, renderer, prompts, output, sampling, constraint)
+        made = answer_file(forward, renderer, prompts, output, sampling, constraint)
         print(f"{output}: {made} answers made, {len(prompts) - made} were there")
     elif cfg.chat:
-        chat(lambda messages: stream(network, renderer, messages, sampling, constraint))
+        chat(lambda messages: stream(forward, renderer, messages, sampling, constraint))
     else:
         messages = [Message("user", cfg.prompt)]
-        for piece in stream(network, renderer, messages, sampling, constraint):
+        for piece in stream(forward, renderer, messages, sampling, constraint):
             print(piece, end="", flush=True)
         print()
 

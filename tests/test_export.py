@@ -19,8 +19,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from musician.data.rendering.conversation import Message
 from musician.data.rendering.render import Renderer
+from musician.generation.forward import prepare
 from musician.generation.sampling import Sampling
 from musician.generation.stream import tokens
+from musician.lm.language_model import LanguageModel
 from musician.model.network import random_llama
 
 ASK = [Message("user", "Write a jig."), Message("assistant", "|:GAB:|"), Message("user", "Again")]
@@ -47,7 +49,9 @@ def test_plain_transformers_asks_and_answers_as_musician_does(exported, byte_tok
     assert ids[0].tolist() == Renderer(byte_tokenizer, "human_assistant").prompt_ids(ASK)
     eos = byte_tokenizer.eos_token_id
     written = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=30)
-    greedy = list(tokens(model, ids[0].tolist(), Sampling(temperature=0, max_new_tokens=30), eos))
+    greedy = list(
+        tokens(prepare(LanguageModel(model, None)), ids[0].tolist(), Sampling(temperature=0, max_new_tokens=30), eos)
+    )
     assert [token for token in written[0, ids.shape[1] :].tolist() if token != eos] == greedy
 
 
@@ -89,7 +93,7 @@ def test_transformers_serve_answers_as_musician_does(exported, byte_tokenizer, t
         renderer = Renderer(byte_tokenizer, "human_assistant")
         ids = list(
             tokens(
-                network,
+                prepare(LanguageModel(network, None)),
                 renderer.prompt_ids(ASK[:1]),
                 Sampling(temperature=0, max_new_tokens=24),
                 byte_tokenizer.eos_token_id,

@@ -39,7 +39,7 @@ class Answers:
             for messages, seed in zip(conversations, seeds, strict=True)
         ]
         answers: dict[int, str] = {}
-        for number, ids in complete(prepare(model.network), prompts, model.tokenizer.eos_token_id, constraint):
+        for number, ids in complete(prepare(model), prompts, model.tokenizer.eos_token_id, constraint):
             answers[number] = model.renderer.read_answer(ids)
             if on_written:
                 on_written(len(answers))

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from musician.generation.chunk import Chunk, Forward
 from musician.generation.constraint import TuneConstraint
-from musician.generation.forward import forward_of
 from musician.generation.lookup import Lookup
 from musician.generation.sampling import Sampling, draw
 from musician.runtime.errors import UserError
@@ -43,17 +42,16 @@ class Event:
 class Decoder:
     """Continuous batching in one thread: submit at any time, step until idle.
 
-    An answer does not depend on what else is written: not at all with a `prepare`d network on a CPU in fp32, otherwise
-    up to the rounding of a matrix product of other size.
+    An answer does not depend on what else is written, up to the rounding of a matrix product of other size.
 
     Args:
-        network: a causal LM in evaluation mode, or what `prepare` made of it.
+        forward: from `prepare`.
         eos: the end-of-sequence id.
         rows: answers written at once; more wait.
     """
 
-    def __init__(self, network: Any, eos: int, rows: int = 16) -> None:
-        self._forward = forward_of(network)
+    def __init__(self, forward: Forward, eos: int, rows: int = 16) -> None:
+        self._forward = forward
         self._eos = eos
         self._rows = rows
         self._handles = count()
@@ -121,12 +119,15 @@ def _taken(row: _Row, scores: Tensor) -> Event:
 
 
 def complete(
-    network: Any, prompts: Iterable[tuple[Sequence[int], Sampling]], eos: int, constraint: TuneConstraint | None = None
+    forward: Forward,
+    prompts: Iterable[tuple[Sequence[int], Sampling]],
+    eos: int,
+    constraint: TuneConstraint | None = None,
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield the number of each prompt and the ids of its answer, in the order in which they end.
 
     Args:
-        network: as for `Decoder`.
+        forward: from `prepare`.
         prompts: ids, and how to draw.
         eos: the end-of-sequence id.
         constraint: hold every answer to a tune.
@@ -134,7 +135,7 @@ def complete(
     Raises:
         UserError: as from `Decoder.submit`.
     """
-    decoder = Decoder(network, eos)
+    decoder = Decoder(forward, eos)
     written: dict[int, list[int]] = {decoder.submit(ids, sampling, constraint): [] for ids, sampling in prompts}
     while not decoder.idle:
         for event in decoder.step():

@@ -10,26 +10,25 @@ import torch
 from torch import Tensor
 
 from musician.generation.chunk import Chunk, Forward
-from musician.generation.llama_forward import LlamaForward
-from musician.model.llama import unlike_llama
-from musician.model.network import cached_hidden_states, causal_lm, new_cache, output_head
+from musician.generation.llama_forward import LlamaForward, unlike_llama
+from musician.lm.language_model import LanguageModel
+from musician.model.network import causal_lm, new_cache
 
 
 class ModuleForward:
     """Any causal LM by its own code, one sequence after the other.
 
     Args:
-        network: a causal LM in evaluation mode, with or without a peft wrapper.
+        model: in evaluation mode.
     """
 
     drafts = False
 
-    def __init__(self, network: Any) -> None:
-        self.network = network
-        self.head = output_head(network)
-        config: Any = causal_lm(network).config
-        self.positions = int(config.max_position_embeddings)
-        self.device = next(network.parameters()).device
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+        self.network: Any = causal_lm(model.network)
+        self.positions = int(self.network.config.max_position_embeddings)
+        self.device = model.device
 
     def new_cache(self, capacity: int) -> Any:
         """A cache that grows; the capacity is not needed."""
@@ -38,42 +37,58 @@ class ModuleForward:
     @torch.no_grad()
     def __call__(self, chunks: Sequence[Chunk]) -> list[Tensor]:
         """Scores `[scored, vocabulary]` of each chunk, fp32."""
-        return [self._scores(chunk) for chunk in chunks]
+        with self.model.autocast():
+            return [self._scores(chunk) for chunk in chunks]
 
     def _scores(self, chunk: Chunk) -> Tensor:
         ids = torch.tensor([list(chunk.ids)], device=self.device)
         places = torch.arange(chunk.start, chunk.start + len(chunk.ids), device=self.device)[None]
         if chunk.cache.get_seq_length() > chunk.start:
             chunk.cache.crop(chunk.start)  # a pass that failed is made again
-        hidden = cached_hidden_states(self.network, ids, places, chunk.cache)
-        return self.head(hidden[0, -chunk.scored :]).float()
+        # The class's own logits: some scale or cap what their head returns.
+        out = self.network(
+            input_ids=ids,
+            position_ids=places,
+            past_key_values=chunk.cache,
+            use_cache=True,
+            logits_to_keep=chunk.scored,
+        )
+        return out.logits[0, -chunk.scored :].float()
 
 
-def prepare(network: Any) -> Forward:
-    """The fastest way to write with a network whose weights no longer change.
+def prepare(model: LanguageModel) -> Forward:
+    """Return the fastest forward pass for generation, compared with the network's own on a few tokens.
 
-    On a CPU in fp32 the weights of a Llama are copied into the layout of oneDNN, adapters folded in: that takes as much
-    memory again while the network is kept, which is not needed afterwards.
-
-    Args:
-        network: a causal LM in evaluation mode, with or without a peft wrapper.
-    """
-    return forward_of(network, packed=True)
-
-
-def forward_of(network: Any, packed: bool = False) -> Forward:
-    """How a network is run; a warning says where that is the slow way.
+    A warning says where generation runs the network's own code, one sequence after another. Weights are not copied:
+    training may go on, and the forward pass follows.
 
     Args:
-        network: a causal LM in evaluation mode, with or without a peft wrapper; a `Forward` is returned as it is.
-        packed: copy the weights into a faster layout where there is one.
+        model: in evaluation mode.
     """
-    if not isinstance(network, torch.nn.Module):
-        return network
-    lm: Any = causal_lm(network)
+    lm: Any = causal_lm(model.network)
+    own = ModuleForward(model)
     reason = unlike_llama(lm)
     if reason is None:
-        return LlamaForward(lm, packed)
+        fast = LlamaForward(model)
+        reason = _difference(model, fast, own)
+        if reason is None:
+            return fast
     message = "generation with %s runs transformers' own code, one answer at a time: %s"
     logging.getLogger(__name__).warning(message, type(lm).__name__, reason)
-    return ModuleForward(network)
+    return own
+
+
+def _difference(model: LanguageModel, fast: LlamaForward, own: ModuleForward) -> str | None:
+    """How the scores of two sequences, a prompt and a token that follows, differ from the network's own, if they do."""
+    prompts, following = ([5, 7, 11, 6], [9, 5]), ([8], [6, 10])
+    scores = []
+    for forward in (fast, own):
+        caches = [forward.new_cache(8) for _ in prompts]
+        begun = [Chunk(cache, ids, 0, len(ids)) for cache, ids in zip(caches, prompts, strict=True)]
+        first = forward(begun)
+        more = [Chunk(one.cache, ids, len(one.ids), len(ids)) for one, ids in zip(begun, following, strict=True)]
+        scores.append(torch.cat(first + forward(more)))
+    found, wanted = scores
+    allowed = (1e-4 if model.precision.startswith("32") else 5e-2) * max(1.0, float(wanted.abs().max()))
+    gap = float((found - wanted).abs().max())
+    return None if gap <= allowed else f"the faster path has logits that differ by {gap:.3g}"

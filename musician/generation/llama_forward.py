@@ -7,7 +7,7 @@ module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, groupby
 from typing import Any
 
@@ -16,36 +16,34 @@ from torch import Tensor
 from torch.nn import functional
 
 from musician.generation.chunk import Chunk
-from musician.generation.product import Product, called, can_pack, packed
+from musician.lm.language_model import LanguageModel
+from musician.model.network import causal_lm
 
 
 class LlamaForward:
     """A Llama over the new tokens of many sequences; see `musician.generation.chunk.Forward`.
 
-    With packed weights the scores of a sequence are, bit for bit, independent of what else is in the batch.
-
     Args:
-        network: a Llama of the usual form (`musician.model.llama.unlike_llama`) in evaluation mode; its linear layers
-            may be peft's.
-        pack: copy fp32 weights on a CPU into a faster layout, query-key-value and gate-up as one; elsewhere the
-            modules are called.
+        model: of a network that `unlike_llama` finds nothing against, in evaluation mode; its linear layers may be
+            peft's.
     """
 
     drafts = True
 
-    def __init__(self, network: Any, pack: bool = False) -> None:
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+        network: Any = causal_lm(model.network)
         config = network.config
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.width = config.head_dim
         self.epsilon = config.rms_norm_eps
         self.positions = int(config.max_position_embeddings)
         self.embed = network.model.embed_tokens
-        self.norm = network.model.norm.weight
-        weight = self.norm
+        self.norm = network.model.norm
+        weight = self.norm.weight
         self.device, self.dtype = weight.device, weight.dtype
-        fuse = packed if pack and can_pack(weight) else called
-        self.head = fuse(network.lm_head)
-        self.layers = [_Layer(layer, fuse) for layer in network.model.layers]
+        self.head = network.lm_head
+        self.layers = network.model.layers
         self._rotary = network.model.rotary_emb
         self._cos, self._sin = self._tables(256)
 
@@ -57,29 +55,37 @@ class LlamaForward:
     @torch.inference_mode()
     def __call__(self, chunks: Sequence[Chunk]) -> list[Tensor]:
         """Scores `[scored, vocabulary]` of each chunk, fp32."""
+        with self.model.autocast():
+            return self._scores(chunks)
+
+    def _scores(self, chunks: Sequence[Chunk]) -> list[Tensor]:
         order = sorted(range(len(chunks)), key=lambda place: _kind(chunks[place]))
         batch = _Batch([chunks[place] for place in order], self)
         states = self.embed(torch.tensor(batch.ids, device=self.device))
         cos, sin = self._rotation(batch.places)
         for number, layer in enumerate(self.layers):
-            states = states + layer.output(self._attention(layer, number, states, cos, sin, batch))
-            normed = torch.rms_norm(states, states.shape[-1:], layer.after_norm, self.epsilon)
-            gate, up = layer.gate_up(normed).chunk(2, dim=-1)
-            states = states + layer.down(functional.silu(gate).mul_(up))
-        scored = torch.rms_norm(states[batch.wanted], states.shape[-1:], self.norm, self.epsilon)
-        found = self.head(scored).float().split(batch.scored)
+            mixed = self._attention(layer, number, states, cos, sin, batch)
+            states = states + layer.self_attn.o_proj(mixed)
+            normed = self._normed(states, layer.post_attention_layernorm)
+            gate, up = layer.mlp.gate_proj(normed), layer.mlp.up_proj(normed)
+            states = states + layer.mlp.down_proj(functional.silu(gate).mul_(up))
+        found = self.head(self._normed(states[batch.wanted], self.norm)).float().split(batch.scored)
         return [found[place] for place in sorted(range(len(order)), key=order.__getitem__)]
 
-    def _attention(self, layer: _Layer, number: int, states: Tensor, cos: Tensor, sin: Tensor, batch: _Batch) -> Tensor:
+    def _attention(self, layer: Any, number: int, states: Tensor, cos: Tensor, sin: Tensor, batch: _Batch) -> Tensor:
         """Attention of one layer, `[tokens, width]` to `[tokens, heads * head width]`; keys and values are cached."""
-        normed = torch.rms_norm(states, states.shape[-1:], layer.before_norm, self.epsilon)
-        joined = layer.query_key_value(normed).view(len(states), -1, self.width)
+        normed, attention = self._normed(states, layer.input_layernorm), layer.self_attn
+        projected = [module(normed) for module in (attention.q_proj, attention.k_proj, attention.v_proj)]
+        joined = torch.cat(projected, dim=-1).view(len(states), -1, self.width)
         turned = joined[:, : self.heads + self.kv_heads]
         # cat(-second half, first half) of the published rotation is a roll whose sign is in the table.
         turned = torch.addcmul(turned * cos, turned.roll(self.width // 2, -1), sin)
         query, key, value = turned[:, : self.heads], turned[:, self.heads :], joined[:, self.heads + self.kv_heads :]
         batch.store(number, torch.stack((key.transpose(0, 1), value.transpose(0, 1))))
         return batch.attend(number, query)
+
+    def _normed(self, states: Tensor, norm: Any) -> Tensor:
+        return torch.rms_norm(states, states.shape[-1:], norm.weight, self.epsilon)
 
     def _rotation(self, places: list[int]) -> tuple[Tensor, Tensor]:
         while max(places) >= len(self._cos):
@@ -96,17 +102,24 @@ class LlamaForward:
         return cos[0, :, None], (sin[0] * sign)[:, None]
 
 
-class _Layer:
-    """Weights of one layer."""
+def unlike_llama(network: Any) -> str | None:
+    """How a network differs from what `LlamaForward` computes; None where it does not.
 
-    def __init__(self, layer: Any, fuse: Callable[..., Product]) -> None:
-        attention, mlp = layer.self_attn, layer.mlp
-        self.query_key_value = fuse(attention.q_proj, attention.k_proj, attention.v_proj)
-        self.output = fuse(attention.o_proj)
-        self.gate_up = fuse(mlp.gate_proj, mlp.up_proj)
-        self.down = fuse(mlp.down_proj)
-        self.before_norm = layer.input_layernorm.weight
-        self.after_norm = layer.post_attention_layernorm.weight
+    That is a `LlamaForCausalLM` with RMS norms, silu, no biases and rotary positions that do not depend on the length.
+    """
+    from transformers import LlamaForCausalLM
+
+    if type(network) is not LlamaForCausalLM:
+        return "only LlamaForCausalLM is computed here"
+    config: Any = network.config
+    rope = config.rope_parameters["rope_type"]
+    if rope not in ("default", "linear", "llama3"):
+        return f"rotary positions of type {rope} depend on the length"
+    if config.attention_bias or config.mlp_bias or config.hidden_act != "silu":
+        return "biases or another activation than silu"
+    if any(parameter.numel() == 0 for parameter in network.parameters()):
+        return "its weights are partitioned over processes"
+    return None
 
 
 def _kind(chunk: Chunk) -> tuple[bool, int]:

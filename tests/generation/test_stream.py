@@ -11,9 +11,11 @@ from musician.data.rendering.conversation import Message
 from musician.data.rendering.render import Renderer
 from musician.generation.chat import chat
 from musician.generation.constraint import answer_constraint
+from musician.generation.forward import prepare
 from musician.generation.prompts import answer_file, read_prompts
 from musician.generation.sampling import Sampling
 from musician.generation.stream import stream, tokens
+from musician.lm.language_model import LanguageModel
 from musician.music.grammar import TuneGrammar, Wishes
 from musician.runtime.errors import UserError
 
@@ -22,18 +24,19 @@ ASK = [Message("user", "Write a jig.")]
 
 @pytest.fixture(scope="module")
 def model(tiny_network, byte_tokenizer):
-    return tiny_network.eval(), Renderer(byte_tokenizer, "human_assistant")
+    renderer = Renderer(byte_tokenizer, "human_assistant")
+    return prepare(LanguageModel(tiny_network.eval(), renderer)), renderer
 
 
-def test_greedy_tokens_are_those_of_transformers(model):
-    network, renderer = model
+def test_greedy_tokens_are_those_of_transformers(model, tiny_network):
+    forward, renderer = model
     prompt = renderer.prompt_ids(ASK)
     ids = torch.tensor([prompt])
     eos = renderer.tokenizer.eos_token_id
-    expected = network.generate(
+    expected = tiny_network.generate(
         ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=40, eos_token_id=eos, use_cache=True
     )
-    found = list(tokens(network, prompt, Sampling(temperature=0, max_new_tokens=40), eos))
+    found = list(tokens(forward, prompt, Sampling(temperature=0, max_new_tokens=40), eos))
     assert found == [token for token in expected[0, len(prompt) :].tolist() if token != eos]
 
 
@@ -54,10 +57,10 @@ def test_stop_ends_an_answer(model):
 
 
 def test_a_constrained_answer_is_a_tune(model):
-    network, renderer = model
+    forward, renderer = model
     constraint = answer_constraint(renderer, Wishes(bars=2, meter="6/8"))
     sampling = Sampling(temperature=1.5, top_k=0, top_p=1, max_new_tokens=260)
-    text = "".join(stream(network, renderer, ASK, sampling, constraint))
+    text = "".join(stream(forward, renderer, ASK, sampling, constraint))
     grammar = TuneGrammar(Wishes(bars=2, meter="6/8"))
     assert grammar.accepts(grammar.walk(grammar.start(), text))
 

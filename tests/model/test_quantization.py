@@ -6,8 +6,10 @@ import pytest
 import torch
 from commands import assert_ran, call
 
+from musician.generation.forward import prepare
 from musician.generation.sampling import Sampling
 from musician.generation.stream import tokens
+from musician.lm.language_model import LanguageModel
 from musician.model.network import random_llama
 from musician.model.quantization import KINDS, quantize
 from musician.runtime.errors import UserError
@@ -29,7 +31,7 @@ def test_rounded_weights_are_small_and_write_much_the_same(kind, share):
     assert not torch.equal(before, after)
     assert torch.nn.functional.cosine_similarity(before.flatten(), after.flatten(), dim=0) > 0.98
     sampling = Sampling(temperature=0, max_new_tokens=12)
-    assert len(list(tokens(rounded, [70, 71, 72], sampling, -1))) == 12
+    assert len(list(tokens(prepare(LanguageModel(rounded, None)), [70, 71, 72], sampling, -1))) == 12
 
 
 def test_the_command_writes_with_rounded_weights(tmp_path, byte_tokenizer):

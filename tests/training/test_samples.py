@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 
+from musician.generation.forward import prepare
 from musician.generation.sampling import Sampling
+from musician.lm.language_model import LanguageModel
 from musician.runtime.errors import UserError
 from musician.training.callbacks.samples import Samples, answer
 
@@ -35,8 +37,9 @@ def test_every_prompt_is_answered_at_the_start_and_at_epoch_ends_and_training_do
         assert torch.equal(weight, sampled.weights()[name]), name
     rows = read(tmp_path)
     assert [(row["step"], row["prompt"]) for row in rows] == [(step, one) for step in (0, 4, 8) for one in PROMPTS]
-    network = sampled.module.network.eval()
-    assert rows[-1]["text"] == answer(data(tunes).renderer, network, PROMPTS[1], Sampling(max_new_tokens=4, seed=5))
+    renderer = data(tunes).renderer
+    forward = prepare(LanguageModel(sampled.module.network.eval(), renderer))
+    assert rows[-1]["text"] == answer(forward, renderer, PROMPTS[1], Sampling(max_new_tokens=4, seed=5))
     assert rows[-1]["tune"] == "no tune was recognised in the answer"
 
 

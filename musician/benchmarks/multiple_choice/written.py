@@ -131,7 +131,7 @@ class WrittenAnswers:
         read = model.renderer.read_answer if self.chat else model.renderer.read_text
         answers: dict[int, str] = {}
         requests = [(ids, sampling) for ids in prompts]
-        for number, ids in complete(prepare(model.network), requests, model.tokenizer.eos_token_id):
+        for number, ids in complete(prepare(model), requests, model.tokenizer.eos_token_id):
             answers[number] = read(ids)
             on_written(len(answers))
         return [answers[number] for number in range(len(prompts))]

@@ -11,8 +11,11 @@ from pytorch_lightning.callbacks import Callback
 
 from musician.data.rendering.conversation import Message
 from musician.data.rendering.render import Renderer
+from musician.generation.chunk import Forward
+from musician.generation.forward import prepare
 from musician.generation.sampling import Sampling
 from musician.generation.stream import stream
+from musician.lm.language_model import LanguageModel
 from musician.runtime.atomic import write_text
 from musician.runtime.errors import UserError
 from musician.training.loggers.dashboard import log_table
@@ -85,7 +88,8 @@ class Samples(Callback):
         was_training = network.training
         network.eval()
         try:
-            texts = [answer(self.renderer, network, prompt, self.sampling) for prompt in self.prompts]
+            forward = prepare(LanguageModel(network, self.renderer, str(trainer.precision)))
+            texts = [answer(forward, self.renderer, prompt, self.sampling) for prompt in self.prompts]
         finally:
             network.train(was_training)
         self.rows = [row for row in self.rows if row["step"] < trainer.global_step]
@@ -97,6 +101,6 @@ class Samples(Callback):
             log_table(trainer.loggers, "samples", columns, [[row[name] for name in columns] for row in self.rows])
 
 
-def answer(renderer: Renderer, network: Any, prompt: str, sampling: Sampling) -> str:
-    """Return what a network answers, as `musician.generate` does."""
-    return "".join(stream(network, renderer, [Message("user", prompt)], sampling))
+def answer(forward: Forward, renderer: Renderer, prompt: str, sampling: Sampling) -> str:
+    """Return what a model answers, as `musician.generate` does."""
+    return "".join(stream(forward, renderer, [Message("user", prompt)], sampling))

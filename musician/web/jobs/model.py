@@ -13,7 +13,6 @@ from musician.generation.forward import prepare
 from musician.generation.sampling import Sampling
 from musician.generation.stream import AnswerText
 from musician.lm.language_model import LanguageModel
-from musician.model.merge import fold
 from musician.music.grammar import Wishes
 from musician.runtime.errors import UserError
 
@@ -38,8 +37,8 @@ class Piece(NamedTuple):
 class ServedModel:
     """A language model of this process; all of it is called from one thread.
 
-    Its answers are decoded as one batch, each from its own seed; on a CPU in fp32 an answer is, bit for bit, the one
-    that is generated alone.
+    Its answers are decoded as one batch, each from its own seed; an answer is the one that is generated alone, up to
+    the rounding of a matrix product of other size.
 
     Args:
         name: shown to the user, but not while models are compared blind.
@@ -52,7 +51,7 @@ class ServedModel:
     def __init__(self, name: str, model: LanguageModel) -> None:
         self.name = name
         self.renderer = model.renderer
-        self.forward = prepare(fold(model.network))
+        self.forward = prepare(model.merged())
         # The queue bounds the batch, so no answer waits here.
         self._decoder = Decoder(self.forward, model.tokenizer.eos_token_id, rows=2**31)
         self._texts: dict[int, AnswerText] = {}
