@@ -110,7 +110,7 @@ class GlobalBatches(torch.utils.data.Dataset[Batch]):
         return collate(self.split, self.documents(index), self.share.micro_batch_size, supervised)
 
     def documents(self, index: int) -> list[np.ndarray]:
-        """Documents of each row of a micro-batch; an empty place is no row."""
+        """Documents of each row of a micro-batch; a missing row has no entry."""
         size = self.share.micro_batch_size
         first = (index % self.accumulation * self.share.world_size + self.share.rank) * size
         return [self.rows[row] for row in self._members(index)[first : first + size]]

@@ -1,4 +1,4 @@
-"""Hands a trainer its micro-batches, epoch after epoch, and can say and resume where it stands."""
+"""The micro-batches of a rank, epoch after epoch, with a position that can be saved and resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoRA as peft configures it, with what must hold around it."""
+"""LoRA as peft configures it: names are checked, and what is trained is fp32."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def attach_lora(network: nn.Module, config: Any | None) -> nn.Module:
     """Wrap a network with adapters; None trains every weight instead.
 
     Embedding and head named in `modules_to_save` are trained in full and saved with the adapter. Where the model ties
-    them they stay tied. `lora_alpha` is never derived from `r`: a sweep over ranks keeps it fixed, and says so.
+    them they stay tied. `lora_alpha` is never derived from `r`: a sweep over ranks keeps it fixed.
 
     Args:
         network: a causal LM.

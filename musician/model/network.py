@@ -46,7 +46,7 @@ def load_network(
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model {name_or_path}: cannot be loaded ({reason}); give a directory or a hub id") from error
+        raise UserError(f"model {name_or_path}: cannot be loaded ({reason}); use a directory or a hub id") from error
     return _for_training(network, gradient_checkpointing)
 
 
@@ -180,7 +180,7 @@ def output_head(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Switch dropout and the like off, and give every submodule its own mode back afterwards."""
+    """Switch dropout and the like off, and restore the mode of every submodule afterwards."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:

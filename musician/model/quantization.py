@@ -24,7 +24,7 @@ def quantize(network: nn.Module, kind: str, device: str = "cpu") -> nn.Module:
     Args:
         network: a causal LM on the CPU, changed in place.
         kind: `int8` (a scale for each row, outliers apart) or `nf4` (4 bits, a scale for 64 weights; QLoRA's type).
-        device: where it goes.
+        device: that the network is moved to.
 
     Raises:
         UserError: no such kind, bitsandbytes is not installed, or it does not know the device.

@@ -41,7 +41,7 @@ def shape(node: dict[str, Any]) -> Any:
     try:
         return AutoConfig.from_pretrained(locate(name), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"model {name}: its shape is not known here; give a directory (model.name_or_path)") from error
+        raise UserError(f"model {name}: its shape is not known here; set model.name_or_path to a directory") from error
 
 
 def meta_network(config: Any, dtype: str) -> nn.Module:

@@ -40,7 +40,7 @@ class TokenDataModule(lightning.LightningDataModule):
         limit_val_rows: validate on the first so many rows.
         seed: with the epoch, decides the order.
         num_proc: processes that tokenise; the data do not depend on it.
-        quality: rows to drop and characters to mend (when preparing); None: none.
+        quality: rows to drop and characters to repair (when preparing); None: none.
         keep: columns of the rows whose values are kept beside the tokens, where they have any.
         engine: prepares on several machines; the data do not depend on it.
     """
@@ -169,5 +169,5 @@ class TokenDataModule(lightning.LightningDataModule):
 
     def _prepare(self) -> Path:
         if self.source is None:
-            raise UserError("data: give data.path (a prepared directory) or data.source")
+            raise UserError("data: no rows; set data.path (a prepared directory) or data.source")
         return prepare(self.source, self.renderer, self.recipe, self.root, self.num_proc, self.engine)

@@ -11,7 +11,7 @@ from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.strategies import DeepSpeedStrategy
 from torch import Tensor, nn
 
-from musician.model.network import output_head
+from musician.model.logits import logits_head
 from musician.runtime.errors import UserError
 from musician.training.state import gather_state, shard_state
 
@@ -24,7 +24,7 @@ class ZeroStrategy(DeepSpeedStrategy):
 
     Args:
         stage: what is sharded over the ranks: 1 the optimiser's state, 2 and gradients, 3 and all weights, frozen ones
-            too. A frozen base that fits a device is better whole: stages 1 and 2.
+            too. A frozen base that fits a device is better not sharded: stages 1 and 2.
         micro_batch_size: rows a device computes at once, for DeepSpeed's own log.
         offload_optimizer: keep the optimiser's state in CPU memory and step there, with torch's own optimiser.
         offload_parameters: keep sharded weights in CPU memory (stage 3).
@@ -84,7 +84,9 @@ class ZeroStrategy(DeepSpeedStrategy):
 
     def setup_environment(self) -> None:
         """Start the process group; on CPU without the CUDA check and the C++ build of a shared-memory reduce."""
-        if "CROSS_RANK" in os.environ:  # DeepSpeed's own launcher says so which node this is; Lightning does not ask
+        if (
+            "CROSS_RANK" in os.environ
+        ):  # where DeepSpeed's own launcher puts the number of the node; Lightning does not read it
             os.environ.setdefault("NODE_RANK", os.environ["CROSS_RANK"])
         if not isinstance(self.accelerator, CPUAccelerator):
             super().setup_environment()
@@ -111,11 +113,11 @@ class ZeroStrategy(DeepSpeedStrategy):
         from deepspeed.runtime.zero import register_external_parameter
 
         module: Any = self.lightning_module
-        head = output_head(module.network)
+        head = logits_head(module.network)
         if type(head) is not nn.Linear:
             raise UserError(
-                "hardware.strategy.stage=3 cannot shard an output head with LoRA; take lm_head out of "
-                "lora.target_modules, or set stage=2"
+                "hardware.strategy.stage=3 cannot shard an output head with LoRA, or one whose logits are scaled or "
+                "caps; take lm_head out of lora.target_modules, or set stage=2"
             )
         for parameter in head.parameters():
             register_external_parameter(module, parameter)

@@ -28,7 +28,7 @@ class StepMetrics(Callback):
     `train/loss` is the mean over the supervised tokens of the global batch, `train/tokens_per_second` counts tokens
     that are not padding and `train/useful_share` is their share of all positions. `train/mfu` compares their FLOPs (4N
     for a frozen base) with the rate of matrix products measured on this device when training starts; `train/hfu` also
-    counts padding and what checkpointing computes again. `peak` says what was measured. Both go by the wall clock:
+    counts padding and what checkpointing computes again. `peak` describes what was measured. Both go by the wall clock:
     other work on the machine lowers them. `train/skipped_steps` counts updates left out so far: fp16 overflows, and
     gradients that were not finite (`module.nonfinite`).
 
@@ -64,7 +64,7 @@ class StepMetrics(Callback):
             self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_before_optimizer_step(self, trainer: lightning.Trainer, pl_module: Any, optimizer: Any) -> None:
-        """Measure the gradient before it is clipped; DeepSpeed tells its own norm afterwards."""
+        """Measure the gradient before it is clipped; DeepSpeed computes its own norm afterwards."""
         gradients = [p.grad for p in pl_module.parameters() if p.requires_grad and p.grad is not None]
         if gradients:
             self._gradient_norm = float(torch.nn.utils.get_total_norm(gradients))
@@ -76,7 +76,7 @@ class StepMetrics(Callback):
         self._loss += float(outputs["share"])
         self._tokens += batch["num_tokens"]
         self._context += sum(length * (length + 1) / 2 for length in batch["document_lengths"])
-        self._places += batch["position_ids"].numel()
+        self._positions += batch["position_ids"].numel()
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or batch_idx + 1 == trainer.num_training_batches:
             self._finish_step(trainer, pl_module)
 
@@ -90,18 +90,18 @@ class StepMetrics(Callback):
         self.seconds_training = state_dict["seconds_training"]
 
     def _begin_step(self) -> None:
-        self._loss, self._tokens, self._context, self._places = 0.0, 0, 0.0, 0
+        self._loss, self._tokens, self._context, self._positions = 0.0, 0, 0.0, 0
         self._gradient_norm = float("nan")
         self._started = time.perf_counter()
 
     def _finish_step(self, trainer: lightning.Trainer, module: Any) -> None:
         seconds = time.perf_counter() - self._started
-        counted = [self._loss, float(self._tokens), float(self._places), self._context]
+        counted = [self._loss, float(self._tokens), float(self._positions), self._context]
         sums = torch.tensor(counted, dtype=torch.float64, device=module.device)
-        loss, tokens, places, context = (float(value) for value in _summed(trainer, sums))
+        loss, tokens, positions, context = (float(value) for value in _summed(trainer, sums))
         self.tokens_seen += int(tokens)
         self.seconds_training += seconds
-        context /= max(1.0, places)
+        context /= max(1.0, positions)
         flops = training_flops_per_token(module.network, context)
         again = recomputed_flops_per_token(module.network, context)
         engine_norm = _engine_norm(trainer)
@@ -110,9 +110,9 @@ class StepMetrics(Callback):
             "train/grad_norm": self._gradient_norm if engine_norm is None else engine_norm,
             "train/lr": self._lr,
             "train/tokens_per_second": tokens / seconds,
-            "train/useful_share": tokens / max(1.0, places),
+            "train/useful_share": tokens / max(1.0, positions),
             "train/mfu": tokens / seconds * flops / self._peak if self._peak else float("nan"),
-            "train/hfu": places / seconds * (flops + again) / self._peak if self._peak else float("nan"),
+            "train/hfu": positions / seconds * (flops + again) / self._peak if self._peak else float("nan"),
             "train/memory_gib": peak_memory_gib(module.device),
             "train/tokens_seen": float(self.tokens_seen),
             "train/skipped_steps": float(_skipped_steps(trainer, module)),
