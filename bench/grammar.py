@@ -33,7 +33,7 @@ from musician.lm.language_model import LanguageModel
 from musician.model.network import random_llama
 from musician.music.abc.reader import parse_tune
 from musician.music.analysis.measures import measure_format
-from musician.music.grammar import State, Wishes
+from musician.music.grammar import State, TuneConstraints
 from musician.music.sound.abc2midi import Abc2midi
 
 SAMPLING = Sampling(temperature=1.5, top_k=0, top_p=1.0)
@@ -75,13 +75,13 @@ class Timed(TuneConstraint):
 
 
 #: What the tunes are asked to be, in turn; with a length they can end by themselves.
-WISHES = (
-    Wishes(),
-    Wishes(voices=2),
-    Wishes(bars=8, sections=2, meter="6/8"),
-    Wishes(bars=4, sections=2, voices=2, repeats=True),
-    Wishes(bars=6, sections=1, repeats=True, meter="3/4"),
-    Wishes(bars=6, voices=2, meter="C|", unit="1/8"),
+CONSTRAINTS = (
+    TuneConstraints(),
+    TuneConstraints(voices=2),
+    TuneConstraints(bars=8, sections=2, meter="6/8"),
+    TuneConstraints(bars=4, sections=2, voices=2, repeats=True),
+    TuneConstraints(bars=6, sections=1, repeats=True, meter="3/4"),
+    TuneConstraints(bars=6, voices=2, meter="C|", unit="1/8"),
 )
 
 
@@ -148,7 +148,7 @@ def main() -> None:
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(arguments.tokenizer)
     network = prepare(LanguageModel(random_llama(len(tokenizer)).eval(), Renderer(tokenizer)))
-    kinds = [Timed(tokenizer, wishes) for wishes in WISHES]
+    kinds = [Timed(tokenizer, each) for each in CONSTRAINTS]
     constraints = [kinds[number % len(kinds)] for number in range(arguments.tunes)]
     started = time.process_time()
     tunes, tokens = write(network, tokenizer, constraints, arguments.new_tokens)

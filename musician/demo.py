@@ -65,12 +65,12 @@ def ask(model: Path, prompt: str, max_new_tokens: int, constraints: dict[str, An
     from musician.generation.sampling import Sampling
     from musician.generation.stream import stream
     from musician.lm.open_model import open_model
-    from musician.music.grammar import Wishes
+    from musician.music.grammar import TuneConstraints
 
     opened = open_model(str(model))
     sampling = Sampling(temperature=0.7, max_new_tokens=max_new_tokens)
     asked = [Message("user", prompt)]
-    grammar = answer_constraint(opened.renderer, Wishes(**constraints))
+    grammar = answer_constraint(opened.renderer, TuneConstraints(**constraints))
     forward = prepare(opened.merged())
     free = "".join(stream(forward, opened.renderer, asked, sampling))
     return free, "".join(stream(forward, opened.renderer, asked, sampling, grammar))

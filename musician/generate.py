@@ -20,18 +20,18 @@ def main(cfg: DictConfig) -> None:
     from musician.generation.prompts import answer_file, read_prompts
     from musician.generation.stream import stream
     from musician.lm.open_model import open_model
-    from musician.music.grammar import Wishes
+    from musician.music.grammar import TuneConstraints
     from musician.runtime.errors import UserError
 
     if sum((cfg.prompt is not None, cfg.prompts is not None, bool(cfg.chat))) != 1:
         raise UserError("generate: give one of prompt='...', prompts=FILE.jsonl and chat=true")
     if cfg.constrain not in (None, "abc"):
         raise UserError(f"generate: constrain={cfg.constrain}: must be abc or null")
-    wishes, sampling = Wishes(**cfg.tune), instantiate(cfg.generation)
+    constraints, sampling = TuneConstraints(**cfg.tune), instantiate(cfg.generation)
     prompts = read_prompts(cfg.prompts) if cfg.prompts else []
     model = open_model(**cfg.model)
     renderer, forward = model.renderer, prepare(model.merged())
-    constraint = answer_constraint(renderer, wishes) if cfg.constrain else None
+    constraint = answer_constraint(renderer, constraints) if cfg.constrain else None
     if cfg.prompts:
         output = Path(cfg.output or f"{Path(cfg.prompts).with_suffix('')}.answers.jsonl")
         made = answer_file(forward, renderer, prompts, output, sampling, constraint)

@@ -65,8 +65,8 @@ def test_the_stages_run_in_order_and_each_starts_from_the_one_before(tmp_path, m
 
     monkeypatch.setattr(module.subprocess, "run", record)
 
-    def ask(model, _, tokens, wishes):
-        calls.append(["ask", model, tokens, wishes])
+    def ask(model, _, tokens, constraints):
+        calls.append(["ask", model, tokens, constraints])
         return "X:1", "X:2"
 
     monkeypatch.setattr(module, "ask", ask)

@@ -13,7 +13,7 @@ from transformers import LogitsProcessor
 from musician.data.rendering.render import Renderer
 from musician.data.rendering.template import CONTENT
 from musician.generation.vocabulary import Node, Vocabulary
-from musician.music.grammar import FORGOTTEN, TIE, State, TuneGrammar, Wishes
+from musician.music.grammar import FORGOTTEN, TIE, State, TuneConstraints, TuneGrammar
 from musician.runtime.errors import UserError
 
 #: Every character that the grammar knows.
@@ -34,11 +34,11 @@ _Below = tuple[list[int], list[tuple[Node, int]]]
 
 
 class TuneConstraint:
-    """Which tokens may come next, for one tokenizer and one set of wishes.
+    """Which tokens may come next, for one tokenizer and one set of constraints.
 
     Args:
         tokenizer: a fast tokenizer with an end-of-sequence token.
-        wishes: what every tune must be.
+        constraints: what every tune must be.
         before: text that must stand before the tune.
         after: text that must stand after it.
 
@@ -46,9 +46,11 @@ class TuneConstraint:
         UserError: the tokenizer cannot write every character of the grammar alone.
     """
 
-    def __init__(self, tokenizer: Any, wishes: Wishes | None = None, before: str = "", after: str = "") -> None:
+    def __init__(
+        self, tokenizer: Any, constraints: TuneConstraints | None = None, before: str = "", after: str = ""
+    ) -> None:
         self.vocabulary = Vocabulary(tokenizer, _CHARACTERS)
-        self.grammar = TuneGrammar(wishes, before, after)
+        self.grammar = TuneGrammar(constraints, before, after)
         self.eos = int(tokenizer.eos_token_id)
         self._masks: OrderedDict[tuple[State, str], Tensor] = OrderedDict()
         self._lengths: dict[State, int] = {}
@@ -205,7 +207,7 @@ def mask(scores: Tensor, ids: Tensor) -> Tensor:
     return torch.full_like(scores, float("-inf")).index_copy_(0, ids, scores[ids])
 
 
-def answer_constraint(renderer: Renderer, wishes: Wishes | None = None) -> TuneConstraint:
+def answer_constraint(renderer: Renderer, constraints: TuneConstraints | None = None) -> TuneConstraint:
     """The constraint on answers: a tune within what the chat template writes around an answer."""
     before, _, after = renderer.template.assistant[-2].partition(CONTENT)
-    return TuneConstraint(renderer.tokenizer, wishes, before, after)
+    return TuneConstraint(renderer.tokenizer, constraints, before, after)

@@ -84,7 +84,7 @@ def answer_file(
             "index": index,
             "messages": [asdict(message) for message in messages],
             "sampling": asdict(item),
-            "constrain": asdict(constraint.grammar.wishes) if constraint else None,
+            "constrain": asdict(constraint.grammar.constraints) if constraint else None,
         }
         if index not in done:
             todo.append((record, messages, item))

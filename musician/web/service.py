@@ -64,7 +64,7 @@ class Service:
         Raises:
             HTTPException: too many wait, the server is ending, or the model's answers cannot be constrained.
         """
-        if request.wishes and not request.model.constrains:
+        if request.constraints and not request.model.constrains:
             raise HTTPException(422, "constraint: this model's tokenizer cannot be held to the grammar")
         return self.queue.submit(request)
 

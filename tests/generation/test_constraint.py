@@ -8,7 +8,7 @@ from abc_readers import abc2midi_complaints, music21_notes
 
 from musician.generation.constraint import _DETOUR, ConstrainedLogits, TuneConstraint
 from musician.model.network import random_llama
-from musician.music.grammar import TuneGrammar, Wishes
+from musician.music.grammar import TuneConstraints, TuneGrammar
 from musician.runtime.errors import UserError
 
 BUDGET = 260
@@ -35,17 +35,19 @@ def generate(tokenizer, processors, rows=4):
     return [tokenizer.decode(row[: row.index(eos)] if eos in row else row) for row in rows]
 
 
-@pytest.mark.parametrize("wishes", [Wishes(voices=2), Wishes(bars=6, sections=2, meter="6/8", key="Ador")])
+@pytest.mark.parametrize(
+    "constraints", [TuneConstraints(voices=2), TuneConstraints(bars=6, sections=2, meter="6/8", key="Ador")]
+)
 @pytest.mark.parametrize("name", ["byte_tokenizer", pytest.param("smollm2_tokenizer", marks=pytest.mark.slow)])
-def test_a_random_network_writes_tunes(name, wishes, request, tmp_path):
+def test_a_random_network_writes_tunes(name, constraints, request, tmp_path):
     tokenizer = request.getfixturevalue(name)
-    constraint = TuneConstraint(tokenizer, wishes)
+    constraint = TuneConstraint(tokenizer, constraints)
     tunes = generate(tokenizer, [ConstrainedLogits(constraint, BUDGET)])
     assert len(set(tunes)) == len(tunes)
     for tune in tunes:
-        state = TuneGrammar(wishes).walk(TuneGrammar(wishes).start(), tune)
+        state = TuneGrammar(constraints).walk(TuneGrammar(constraints).start(), tune)
         assert state is not None, tune
-        assert TuneGrammar(wishes).accepts(state), tune
+        assert TuneGrammar(constraints).accepts(state), tune
         assert abc2midi_complaints(tune, tmp_path) == [], tune
         assert music21_notes(tune) > 0
 
@@ -56,7 +58,7 @@ def test_a_free_network_does_not(byte_tokenizer):
 
 
 def test_no_token_takes_the_end_out_of_reach(smollm2_tokenizer):
-    constraint = TuneConstraint(smollm2_tokenizer, Wishes(voices=2))
+    constraint = TuneConstraint(smollm2_tokenizer, TuneConstraints(voices=2))
     rng, state = random.Random(0), constraint.start()
     for _ in range(250):
         ids = constraint.allowed(state, 10**6).tolist()
@@ -70,7 +72,7 @@ def test_no_token_takes_the_end_out_of_reach(smollm2_tokenizer):
 
 
 def test_an_impossible_budget_is_refused(byte_tokenizer):
-    constraint = TuneConstraint(byte_tokenizer, Wishes(bars=100))
+    constraint = TuneConstraint(byte_tokenizer, TuneConstraints(bars=100))
     with pytest.raises(UserError, match="raise max_new_tokens"):
         constraint.allowed(constraint.start(), 50)
 
@@ -83,15 +85,17 @@ def allowed_by_the_grammar(constraint, state):
 
 
 @pytest.mark.parametrize(
-    "wishes", [Wishes(), Wishes(voices=2), Wishes(bars=3, sections=2, meter="6/8")], ids=["free", "voices", "short"]
+    "constraints",
+    [TuneConstraints(), TuneConstraints(voices=2), TuneConstraints(bars=3, sections=2, meter="6/8")],
+    ids=["free", "voices", "short"],
 )
 @pytest.mark.parametrize(
     ("name", "steps"), [("byte_tokenizer", 300), pytest.param("smollm2_tokenizer", 25, marks=pytest.mark.slow)]
 )
-def test_remembered_masks_are_those_of_the_grammar(name, steps, wishes, request, monkeypatch):
+def test_remembered_masks_are_those_of_the_grammar(name, steps, constraints, request, monkeypatch):
     """Random walks, on which what is remembered is dropped now and then."""
     monkeypatch.setattr("musician.generation.constraint._IDS", 20_000)
-    constraint = TuneConstraint(request.getfixturevalue(name), wishes)
+    constraint = TuneConstraint(request.getfixturevalue(name), constraints)
     rng, state = random.Random(0), constraint.start()
     for _ in range(steps):
         ids = constraint.allowed(state, 10**6).tolist()

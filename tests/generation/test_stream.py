@@ -16,7 +16,7 @@ from musician.generation.prompts import answer_file, read_prompts
 from musician.generation.sampling import Sampling
 from musician.generation.stream import stream, tokens
 from musician.lm.language_model import LanguageModel
-from musician.music.grammar import TuneGrammar, Wishes
+from musician.music.grammar import TuneConstraints, TuneGrammar
 from musician.runtime.errors import UserError
 
 ASK = [Message("user", "Write a jig.")]
@@ -58,10 +58,10 @@ def test_stop_ends_an_answer(model):
 
 def test_a_constrained_answer_is_a_tune(model):
     forward, renderer = model
-    constraint = answer_constraint(renderer, Wishes(bars=2, meter="6/8"))
+    constraint = answer_constraint(renderer, TuneConstraints(bars=2, meter="6/8"))
     sampling = Sampling(temperature=1.5, top_k=0, top_p=1, max_new_tokens=260)
     text = "".join(stream(forward, renderer, ASK, sampling, constraint))
-    grammar = TuneGrammar(Wishes(bars=2, meter="6/8"))
+    grammar = TuneGrammar(TuneConstraints(bars=2, meter="6/8"))
     assert grammar.accepts(grammar.walk(grammar.start(), text))
 
 

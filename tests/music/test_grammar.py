@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from musician.music.abc.reader import parse_tune
 from musician.music.analysis.check import check_bars
-from musician.music.grammar import TIE, TuneGrammar, Wishes
+from musician.music.grammar import TIE, TuneConstraints, TuneGrammar
 from musician.runtime.errors import UserError
 
 ALPHABET = sorted(set(string.printable) - set("\r\t\v\f"))
 HEADER = "X:1\nM:4/4\nL:1/8\nK:G\n"
 
-wishes = st.builds(
-    lambda bars, sections, repeats, voices, meter, unit, key: Wishes(
+constraints = st.builds(
+    lambda bars, sections, repeats, voices, meter, unit, key: TuneConstraints(
         key, meter, unit, bars if bars is None or bars >= (sections or 0) else sections, sections, repeats, voices
     ),
     bars=st.none() | st.integers(1, 20),
@@ -54,15 +54,15 @@ def bars_without_pickups(text):
     return len(bars) - len(pickups)
 
 
-def accepted(text, **wished):
-    grammar = TuneGrammar(Wishes(**wished))
+def accepted(text, **wanted):
+    grammar = TuneGrammar(TuneConstraints(**wanted))
     state = grammar.walk(grammar.start(), text)
     return state is not None and grammar.accepts(state)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_foreign_readers_take_every_tune(seed, tmp_path):
-    grammar = TuneGrammar(Wishes(voices=1 + seed % 2))
+    grammar = TuneGrammar(TuneConstraints(voices=1 + seed % 2))
     for number in range(3):
         text, _ = random_tune(grammar, 3 * seed + number)
         assert abc2midi_complaints(text, tmp_path) == [], text
@@ -76,26 +76,26 @@ def test_the_readers_would_complain(tmp_path):
 
 
 @settings(max_examples=40, deadline=None)
-@given(wishes, st.integers(0, 10**9))
-def test_a_tune_is_what_was_wished_and_no_state_is_a_dead_end(wished, seed):
-    grammar = TuneGrammar(wished)
+@given(constraints, st.integers(0, 10**9))
+def test_a_tune_is_what_was_wanted_and_no_state_is_a_dead_end(wanted, seed):
+    grammar = TuneGrammar(wanted)
     text, states = random_tune(grammar, seed)
-    assert accepted(text, **{name: getattr(wished, name) for name in wished.__slots__})
+    assert accepted(text, **{name: getattr(wanted, name) for name in wanted.__slots__})
     for state in random.Random(seed).sample(states, 10):
         rest = grammar.completion(state)
-        assert len(rest) < 120 + 60 * (wished.bars or 1)
+        assert len(rest) < 120 + 60 * (wanted.bars or 1)
         assert grammar.accepts(grammar.walk(state, rest))
-    for letter, value in (("K", wished.key), ("M", wished.meter), ("L", wished.unit)):
+    for letter, value in (("K", wanted.key), ("M", wanted.meter), ("L", wanted.unit)):
         assert value is None or f"\n{letter}:{value}\n" in text
-    assert wished.bars is None or bars_without_pickups(text) == wished.bars
+    assert wanted.bars is None or bars_without_pickups(text) == wanted.bars
     body = re.split(r"\nK:.*\n", text)[1]
-    assert not re.search(r"\|:|:\||::", body) if wished.repeats is False else "|:" in body or not wished.repeats
+    assert not re.search(r"\|:|:\||::", body) if wanted.repeats is False else "|:" in body or not wanted.repeats
 
 
 @settings(max_examples=40, deadline=None)
-@given(wishes, st.integers(0, 10**9))
-def test_states_that_are_equal_when_clipped_allow_the_same(wished, seed):
-    grammar, reach = TuneGrammar(wished), 6
+@given(constraints, st.integers(0, 10**9))
+def test_states_that_are_equal_when_clipped_allow_the_same(wanted, seed):
+    grammar, reach = TuneGrammar(wanted), 6
     _, states = random_tune(grammar, seed)
     rng = random.Random(seed)
     for state in rng.sample(states, 5):
@@ -185,7 +185,7 @@ def test_two_voices_have_the_same_bars():
 
 @pytest.mark.parametrize(("key", "tonic", "fifth"), [("G", "G", "D"), ("F# minor", "F", "C"), ("Ador", "A", "E")])
 def test_the_short_way_to_the_end_is_a_cadence_not_silence(key, tonic, fifth):
-    grammar = TuneGrammar(Wishes(key=key, bars=4, meter="7/8"))
+    grammar = TuneGrammar(TuneConstraints(key=key, bars=4, meter="7/8"))
     tune = grammar.completion(grammar.start())
     body = tune.partition(f"K:{key}\n")[2]
     assert re.findall("[A-Ga-gz]", body) == [fifth, tonic, fifth, tonic]
@@ -210,6 +210,6 @@ def test_text_around_a_tune():
         ({"bars": 0}, "bars=0"),
     ],
 )
-def test_impossible_wishes_are_refused(wrong, words):
+def test_impossible_constraints_are_refused(wrong, words):
     with pytest.raises(UserError, match=words):
-        Wishes(**wrong)
+        TuneConstraints(**wrong)

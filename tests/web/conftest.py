@@ -49,7 +49,7 @@ class Scripted:
         if not held:
             self.go.set()
 
-    def begin(self, messages, sampling, wishes):
+    def begin(self, messages, sampling, constraints):
         self.begun.append(messages[-1].content)
         self.idle.clear()
         self._places[len(self.begun)] = 0

@@ -5,7 +5,7 @@ import pytest
 from musician.data.rendering.conversation import Message
 from musician.generation.sampling import Sampling
 from musician.generation.stream import stream
-from musician.music.grammar import TuneGrammar, Wishes
+from musician.music.grammar import TuneConstraints, TuneGrammar
 from musician.web.limits import Limits
 
 from .conftest import ASK, PRESETS, Scripted, answer, events, serving, text_of, wait_for
@@ -61,7 +61,7 @@ def test_a_seed_is_drawn_and_told_so_that_the_answer_can_be_had_again(page):
 
 def test_a_constrained_answer_is_the_tune_asked_for(page):
     told = answer(page, sampling={"temperature": 1.5, "max_new_tokens": 260}, constraint={"bars": 2, "meter": "6/8"})
-    grammar = TuneGrammar(Wishes(bars=2, meter="6/8"))
+    grammar = TuneGrammar(TuneConstraints(bars=2, meter="6/8"))
     assert grammar.accepts(grammar.walk(grammar.start(), text_of(told)))
     assert told[-1][1]["reason"] == "end"
 
@@ -237,9 +237,9 @@ def test_the_default_settings_are_the_first_preset():
     asked = []
 
     class Listening(Scripted):
-        def begin(self, messages, sampling, wishes):
+        def begin(self, messages, sampling, constraints):
             asked.append(sampling)
-            return super().begin(messages, sampling, wishes)
+            return super().begin(messages, sampling, constraints)
 
     with serving(Listening("x"), limits=Limits(max_new_tokens=100)) as page:
         answer(page, seed=3, sampling={"temperature": 0})

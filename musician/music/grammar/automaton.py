@@ -1,13 +1,13 @@
 """The grammar of a whole tune as an automaton over characters.
 
 Every state that can be reached has a way to the end of a tune: a character is refused unless what it begins can be
-finished in the bar, and a bar line unless the bars and sections that are wished can still follow.
+finished in the bar, and a bar line unless the bars and sections that are asked for can still follow.
 """
 
 from __future__ import annotations
 
 from musician.music.grammar import bar, form
-from musician.music.grammar.constraints import Wishes
+from musician.music.grammar.constraints import TuneConstraints
 from musician.music.grammar.header import Header
 from musician.music.grammar.state import Mode, State
 from musician.music.grammar.vocabulary import TIE
@@ -32,15 +32,15 @@ class TuneGrammar:
     pickup bars, ties and slurs, changes of key or meter inside a tune, words, comments.
 
     Args:
-        wishes: what the tune must be; None wishes nothing.
+        constraints: what the tune must be; None leaves all to the writer.
         before: text that must stand before the tune, such as the blank with which a chat template opens an answer.
         after: text that must stand after it.
     """
 
-    def __init__(self, wishes: Wishes | None = None, before: str = "", after: str = "") -> None:
-        self.wishes = wishes or Wishes()
+    def __init__(self, constraints: TuneConstraints | None = None, before: str = "", after: str = "") -> None:
+        self.constraints = constraints or TuneConstraints()
         self.before, self.after = before, after
-        self._header, self._form = Header(self.wishes), form.Form(self.wishes)
+        self._header, self._form = Header(self.constraints), form.Form(self.constraints)
 
     def start(self) -> State:
         """The state before anything is written."""

@@ -9,8 +9,8 @@ from musician.runtime.errors import UserError, nearest
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """Hard wishes for a tune; None leaves the choice to the writer.
+class TuneConstraints:
+    """Hard constraints for a tune; None leaves the choice to the writer.
 
     Attributes:
         key: value of the `K:` field, such as `G`, `Em`, `Ador`.

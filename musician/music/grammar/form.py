@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from musician.music.grammar.constraints import Wishes
+from musician.music.grammar.constraints import TuneConstraints
 from musician.music.grammar.state import Mode, State
 from musician.music.grammar.vocabulary import ACCIDENTALS
 
@@ -23,11 +23,11 @@ class Form:
     on a new line.
 
     Args:
-        wishes: how many bars and sections, and whether they are repeated.
+        constraints: how many bars and sections, and whether they are repeated.
     """
 
-    def __init__(self, wishes: Wishes) -> None:
-        self.wishes = wishes
+    def __init__(self, constraints: TuneConstraints) -> None:
+        self.constraints = constraints
 
     def may_end(self, state: State) -> bool:
         """Whether the tune may end after the section that was closed."""
@@ -79,14 +79,14 @@ class Form:
         found = {":|": closed} if repeated and (may_end or may_go_on) else {}
         if state.part != "repeat":
             found |= {text: closed for text, allowed in (("|]", may_end), ("||", may_go_on)) if allowed}
-        if may_go_on and self.wishes.repeats is not False:
+        if may_go_on and self.constraints.repeats is not False:
             after = _next_section(closed, "repeat")
             found["::" if state.part == "repeat" else "|:"] = after
         return found
 
     def _may_repeat(self, state: State) -> bool:
         """Whether the section may be repeated; the sign at its start may be missing."""
-        unmarked = state.part == "plain" and self.wishes.repeats is not False
+        unmarked = state.part == "plain" and self.constraints.repeats is not False
         return state.part == "repeat" or (unmarked and not state.voice)  # abc2midi wants the mark in voices
 
     def opening(self, state: State, character: str) -> State | None:
@@ -101,7 +101,7 @@ class Form:
 
     def _marked(self, state: State) -> bool | None:
         """Whether a repeat sign must (True) or must not (False) stand here."""
-        return state.line[0][0] == "|:" if state.voice == 2 else self.wishes.repeats
+        return state.line[0][0] == "|:" if state.voice == 2 else self.constraints.repeats
 
     def closing(self, state: State) -> str | None:
         """The next character of the bar line on a short way to the end; None where it is complete or none may stand."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from musician.music.grammar.constraints import Wishes
+from musician.music.grammar.constraints import TuneConstraints
 from musician.music.grammar.state import Mode, State
 from musician.music.grammar.vocabulary import (
     KEYS,
@@ -27,17 +27,17 @@ class Header:
     """Steps of the header.
 
     Args:
-        wishes: which key, meter and unit are taken.
+        constraints: which key, meter and unit are taken.
     """
 
-    def __init__(self, wishes: Wishes) -> None:
-        self.wishes = wishes
+    def __init__(self, constraints: TuneConstraints) -> None:
+        self.constraints = constraints
         self.values = {
             "X": plain_words(REFERENCES),
-            "M": plain_words([wishes.meter] if wishes.meter else METERS),
-            "L": plain_words([wishes.unit] if wishes.unit else UNITS),
+            "M": plain_words([constraints.meter] if constraints.meter else METERS),
+            "L": plain_words([constraints.unit] if constraints.unit else UNITS),
             "Q": plain_words(TEMPI),
-            "K": plain_words([wishes.key] if wishes.key else KEYS),
+            "K": plain_words([constraints.key] if constraints.key else KEYS),
         }
 
     def fields(self, state: State) -> str:
@@ -91,7 +91,7 @@ class Header:
 
     def _body(self, state: State, tonic: str) -> State:
         ticks = int(METERS[state.meter].duration / UNITS[state.unit] * TICKS)
-        two = self.wishes.voices == 2
+        two = self.constraints.voices == 2
         return State(
             Mode.VOICE if two else Mode.OPENING,
             odd=odd_time(state.meter),
@@ -99,8 +99,8 @@ class Header:
             left=ticks,
             pickup=None,
             eighth=_eighth(state.meter, state.unit),
-            bars=self.wishes.bars,
-            sections=self.wishes.sections,
+            bars=self.constraints.bars,
+            sections=self.constraints.sections,
             voice=1 if two else 0,
             closed=True,
             tonic=tonic,

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from musician.music.abc.reader import parse_tune
 from musician.music.analysis.check import check_bars
+from musician.music.analysis.measures import first_tune
 from musician.training.loggers.csv_log import read_log, series
 from musician.training.runs.summary import read_evaluations
 
@@ -175,10 +175,10 @@ class Report:
 
 def describe_tune(text: str) -> str:
     """Return in one line what a generated text holds as ABC."""
-    tune = parse_tune(text)
-    notes = [note for note in tune.notes if note.midi is not None]
-    if "K:" not in text or not notes:
+    tune = first_tune(text)
+    if tune is None:
         return "no tune was recognised in the answer"
+    notes = [note for note in tune.notes if note.midi is not None]
     return f"{len(notes)} notes in {len(tune.bars)} bars; {len(check_bars(tune))} bars do not add up"
 
 

@@ -64,7 +64,7 @@ class Duel:
             "models": self.models(),
             "sampling": {name: value for name, value in sampling.items() if name != "seed"},
             "seed": first.sampling.seed,
-            "constraint": asdict(first.wishes) if first.wishes else None,
+            "constraint": asdict(first.constraints) if first.constraints else None,
         }
 
     def _turn(self, side: str | None) -> list[dict[str, str]] | None:

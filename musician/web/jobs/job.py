@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 
 from musician.data.rendering.conversation import Message
 from musician.generation.sampling import Sampling
-from musician.music.grammar import Wishes
+from musician.music.grammar import TuneConstraints
 from musician.web.jobs.model import ServedModel
 from musician.web.jobs.stop_strings import StopStrings
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What to answer and how; `wishes` constrain the tune, the answer ends before any of the strings `stop`."""
+    """What to answer and how; `constraints` constrain the tune, the answer ends before any of the strings `stop`."""
 
     model: ServedModel
     messages: Sequence[Message]
     sampling: Sampling
-    wishes: Wishes | None = None
+    constraints: TuneConstraints | None = None
     stop: Sequence[str] = ()
 
 

@@ -13,7 +13,7 @@ from musician.generation.forward import prepare
 from musician.generation.sampling import Sampling
 from musician.generation.stream import AnswerText
 from musician.lm.language_model import LanguageModel
-from musician.music.grammar import Wishes
+from musician.music.grammar import TuneConstraints
 from musician.runtime.errors import UserError
 
 #: A constraint remembers its masks, up to hundreds of megabytes over a large vocabulary.
@@ -55,10 +55,12 @@ class ServedModel:
         # The queue bounds the batch, so no answer waits here.
         self._decoder = Decoder(self.forward, model.tokenizer.eos_token_id, rows=2**31)
         self._texts: dict[int, AnswerText] = {}
-        self._constraints: OrderedDict[Wishes, TuneConstraint] = OrderedDict()
+        self._constraints: OrderedDict[TuneConstraints, TuneConstraint] = OrderedDict()
         self.constrains = self._can_constrain()
 
-    def begin(self, messages: Sequence[Message], sampling: Sampling, wishes: Wishes | None) -> tuple[int, int]:
+    def begin(
+        self, messages: Sequence[Message], sampling: Sampling, constraints: TuneConstraints | None
+    ) -> tuple[int, int]:
         """Add a conversation to the batch; return the handle of its answer and the tokens of its prompt.
 
         Raises:
@@ -70,7 +72,7 @@ class ServedModel:
                 f"the conversation has {len(prompt)} tokens and the answer may have {sampling.max_new_tokens}, "
                 f"the model reads {self.forward.positions}: begin a new conversation, or lower max_new_tokens"
             )
-        handle = self._decoder.submit(prompt, sampling, self._constraint(wishes) if wishes else None)
+        handle = self._decoder.submit(prompt, sampling, self._constraint(constraints) if constraints else None)
         self._texts[handle] = AnswerText(self.renderer)
         return handle, len(prompt)
 
@@ -93,17 +95,17 @@ class ServedModel:
         end = "end" if event.end == "stop" else event.end
         return Piece(event.handle, text + answer.rest(), len(event.tokens), end, event.error)
 
-    def _constraint(self, wishes: Wishes) -> TuneConstraint:
-        if wishes not in self._constraints:
-            self._constraints[wishes] = answer_constraint(self.renderer, wishes)
+    def _constraint(self, constraints: TuneConstraints) -> TuneConstraint:
+        if constraints not in self._constraints:
+            self._constraints[constraints] = answer_constraint(self.renderer, constraints)
             if len(self._constraints) > _CONSTRAINTS:
                 self._constraints.popitem(last=False)
-        self._constraints.move_to_end(wishes)
-        return self._constraints[wishes]
+        self._constraints.move_to_end(constraints)
+        return self._constraints[constraints]
 
     def _can_constrain(self) -> bool:
         try:
-            self._constraint(Wishes())
+            self._constraint(TuneConstraints())
         except UserError:
             return False
         return True

@@ -124,7 +124,7 @@ class JobQueue:
     def _begin(self, job: Job) -> None:
         request = job.request
         try:
-            job.handle, job.prompt_tokens = request.model.begin(request.messages, request.sampling, request.wishes)
+            job.handle, job.prompt_tokens = request.model.begin(request.messages, request.sampling, request.constraints)
         except Exception as error:
             self._fail(job, error)
         else:

@@ -10,7 +10,7 @@ from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from musician.data.rendering.conversation import Conversation, Message, defect, read_row
-from musician.music.grammar import Wishes
+from musician.music.grammar import TuneConstraints
 from musician.web.jobs.job import GenerationRequest
 from musician.web.jobs.model import ServedModel
 from musician.web.service import Service
@@ -84,8 +84,8 @@ class Question(Body):
             raise HTTPException(422, f"sampling.max_new_tokens: at most {limits.max_new_tokens}")
         settings = {"max_new_tokens": min(preset.max_new_tokens, limits.max_new_tokens), **given}
         seed = secrets.randbelow(_LARGEST_SEED) if self.seed is None else self.seed
-        wishes = Wishes(**self.constraint.model_dump()) if self.constraint else None
-        return GenerationRequest(model, messages, replace(preset, **settings, seed=seed), wishes)
+        constraints = TuneConstraints(**self.constraint.model_dump()) if self.constraint else None
+        return GenerationRequest(model, messages, replace(preset, **settings, seed=seed), constraints)
 
     def _conversation(self, most: int) -> list[Message]:
         size = sum(len(turn.content) for turn in self.messages)

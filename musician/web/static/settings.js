@@ -55,11 +55,11 @@ export class Settings {
 
   /** Say beside the message box what the grammar will hold the answer to. */
   note() {
-    const wishes = this.constraint();
-    const said = wishes && [wishes.key, wishes.meter, wishes.bars && `${wishes.bars} bars`, wishes.voices > 1 && "2 voices"];
+    const constraints = this.constraint();
+    const said = constraints && [constraints.key, constraints.meter, constraints.bars && `${constraints.bars} bars`, constraints.voices > 1 && "2 voices"];
     byId("constraint-note").hidden = !this.setup.constraint;
-    byId("constraint-note").classList.toggle("on", Boolean(wishes));
-    byId("constraint-note").textContent = wishes ? ["Grammar on", ...said.filter(Boolean)].join(" · ") : "Grammar off";
+    byId("constraint-note").classList.toggle("on", Boolean(constraints));
+    byId("constraint-note").textContent = constraints ? ["Grammar on", ...said.filter(Boolean)].join(" · ") : "Grammar off";
   }
 
   keep() {
