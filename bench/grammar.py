@@ -25,7 +25,7 @@ import torch
 
 from musician.data.rendering.render import Renderer
 from musician.data.rendering.tokenizer import load_tokenizer
-from musician.generation.constraint import TuneConstraint
+from musician.generation.constraint import GrammarConstraint
 from musician.generation.decoder import Decoder
 from musician.generation.forward import prepare
 from musician.generation.sampling import Sampling
@@ -56,7 +56,7 @@ FEATURES = {
 }
 
 
-class Timed(TuneConstraint):
+class Timed(GrammarConstraint):
     """A constraint that adds up the time its masks take."""
 
     seconds = first_seconds = 0.0
@@ -86,7 +86,7 @@ CONSTRAINTS = (
 
 
 def write(
-    network: Any, tokenizer: Any, constraints: Sequence[TuneConstraint | None], new: int
+    network: Any, tokenizer: Any, constraints: Sequence[GrammarConstraint | None], new: int
 ) -> tuple[list[str], int]:
     """The texts, and how many tokens they have together."""
     decoder = Decoder(network, tokenizer.eos_token_id)

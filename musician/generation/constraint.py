@@ -33,7 +33,7 @@ _REFUSED, _TIED = -1, -2
 _Below = tuple[list[int], list[tuple[Node, int]]]
 
 
-class TuneConstraint:
+class GrammarConstraint:
     """Which tokens may come next, for one tokenizer and one set of constraints.
 
     Args:
@@ -172,7 +172,7 @@ class ConstrainedLogits(LogitsProcessor):
         max_new_tokens: the budget given to `generate`.
     """
 
-    def __init__(self, constraint: TuneConstraint, max_new_tokens: int) -> None:
+    def __init__(self, constraint: GrammarConstraint, max_new_tokens: int) -> None:
         self.constraint = constraint
         self.max_new_tokens = max_new_tokens
         self._prompt: int | None = None
@@ -207,7 +207,7 @@ def mask(scores: Tensor, ids: Tensor) -> Tensor:
     return torch.full_like(scores, float("-inf")).index_copy_(0, ids, scores[ids])
 
 
-def answer_constraint(renderer: Renderer, constraints: TuneConstraints | None = None) -> TuneConstraint:
+def answer_constraint(renderer: Renderer, constraints: TuneConstraints | None = None) -> GrammarConstraint:
     """The constraint on answers: a tune within what the chat template writes around an answer."""
     before, _, after = renderer.template.assistant[-2].partition(CONTENT)
-    return TuneConstraint(renderer.tokenizer, constraints, before, after)
+    return GrammarConstraint(renderer.tokenizer, constraints, before, after)

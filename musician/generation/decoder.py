@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from musician.generation.chunk import Chunk, Forward
-from musician.generation.constraint import TuneConstraint
+from musician.generation.constraint import GrammarConstraint
 from musician.generation.lookup import Lookup
 from musician.generation.sampling import Sampling, draw
 from musician.runtime.errors import UserError
@@ -63,7 +63,7 @@ class Decoder:
         """Whether a step would do nothing."""
         return not (self._active or self._waiting)
 
-    def submit(self, prompt: Sequence[int], sampling: Sampling, constraint: TuneConstraint | None = None) -> int:
+    def submit(self, prompt: Sequence[int], sampling: Sampling, constraint: GrammarConstraint | None = None) -> int:
         """Ask for an answer and return its handle; it is begun in a later step.
 
         Args:
@@ -122,7 +122,7 @@ def complete(
     forward: Forward,
     prompts: Iterable[tuple[Sequence[int], Sampling]],
     eos: int,
-    constraint: TuneConstraint | None = None,
+    constraint: GrammarConstraint | None = None,
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield the number of each prompt and the ids of its answer, in the order in which they end.
 
@@ -154,7 +154,7 @@ class _Row:
         handle: int,
         prompt: list[int],
         sampling: Sampling,
-        constraint: TuneConstraint | None,
+        constraint: GrammarConstraint | None,
         eos: int,
         forward: Forward,
     ) -> None:

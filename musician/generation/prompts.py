@@ -12,7 +12,7 @@ from typing import Any
 from musician.data.rendering.conversation import Conversation, Message, read_row
 from musician.data.rendering.render import Renderer
 from musician.generation.chunk import Forward
-from musician.generation.constraint import TuneConstraint
+from musician.generation.constraint import GrammarConstraint
 from musician.generation.decoder import complete
 from musician.generation.sampling import Sampling
 from musician.runtime.errors import UserError
@@ -57,7 +57,7 @@ def answer_file(
     prompts: list[list[Message]],
     output: Path,
     sampling: Sampling,
-    constraint: TuneConstraint | None = None,
+    constraint: GrammarConstraint | None = None,
 ) -> int:
     """Append an answer a prompt to a JSON-lines file and return how many were made now.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from musician.data.rendering.conversation import Message
 from musician.data.rendering.render import Renderer
 from musician.generation.chunk import Forward
-from musician.generation.constraint import TuneConstraint
+from musician.generation.constraint import GrammarConstraint
 from musician.generation.decoder import Decoder
 from musician.generation.sampling import Sampling
 
@@ -17,7 +17,7 @@ def stream(
     renderer: Renderer,
     messages: Sequence[Message],
     sampling: Sampling,
-    constraint: TuneConstraint | None = None,
+    constraint: GrammarConstraint | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[str]:
     """Yield the pieces of an answer as they are written; their concatenation is the answer.
@@ -75,7 +75,7 @@ class AnswerText:
 
 
 def tokens(
-    forward: Forward, prompt: Sequence[int], sampling: Sampling, eos: int, constraint: TuneConstraint | None = None
+    forward: Forward, prompt: Sequence[int], sampling: Sampling, eos: int, constraint: GrammarConstraint | None = None
 ) -> Iterator[int]:
     """Yield the ids that follow a prompt, without the end-of-sequence token, at most `max_new_tokens`."""
     decoder = Decoder(forward, eos, rows=1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from abc_readers import abc2midi_complaints, music21_notes
 
-from musician.generation.constraint import _DETOUR, ConstrainedLogits, TuneConstraint
+from musician.generation.constraint import _DETOUR, ConstrainedLogits, GrammarConstraint
 from musician.model.network import random_llama
 from musician.music.grammar import TuneConstraints, TuneGrammar
 from musician.runtime.errors import UserError
@@ -41,7 +41,7 @@ def generate(tokenizer, processors, rows=4):
 @pytest.mark.parametrize("name", ["byte_tokenizer", pytest.param("smollm2_tokenizer", marks=pytest.mark.slow)])
 def test_a_random_network_writes_tunes(name, constraints, request, tmp_path):
     tokenizer = request.getfixturevalue(name)
-    constraint = TuneConstraint(tokenizer, constraints)
+    constraint = GrammarConstraint(tokenizer, constraints)
     tunes = generate(tokenizer, [ConstrainedLogits(constraint, BUDGET)])
     assert len(set(tunes)) == len(tunes)
     for tune in tunes:
@@ -58,7 +58,7 @@ def test_a_free_network_does_not(byte_tokenizer):
 
 
 def test_no_token_takes_the_end_out_of_reach(smollm2_tokenizer):
-    constraint = TuneConstraint(smollm2_tokenizer, TuneConstraints(voices=2))
+    constraint = GrammarConstraint(smollm2_tokenizer, TuneConstraints(voices=2))
     rng, state = random.Random(0), constraint.start()
     for _ in range(250):
         ids = constraint.allowed(state, 10**6).tolist()
@@ -72,7 +72,7 @@ def test_no_token_takes_the_end_out_of_reach(smollm2_tokenizer):
 
 
 def test_an_impossible_budget_is_refused(byte_tokenizer):
-    constraint = TuneConstraint(byte_tokenizer, TuneConstraints(bars=100))
+    constraint = GrammarConstraint(byte_tokenizer, TuneConstraints(bars=100))
     with pytest.raises(UserError, match="raise max_new_tokens"):
         constraint.allowed(constraint.start(), 50)
 
@@ -95,7 +95,7 @@ def allowed_by_the_grammar(constraint, state):
 def test_remembered_masks_are_those_of_the_grammar(name, steps, constraints, request, monkeypatch):
     """Random walks, on which what is remembered is dropped now and then."""
     monkeypatch.setattr("musician.generation.constraint._IDS", 20_000)
-    constraint = TuneConstraint(request.getfixturevalue(name), constraints)
+    constraint = GrammarConstraint(request.getfixturevalue(name), constraints)
     rng, state = random.Random(0), constraint.start()
     for _ in range(steps):
         ids = constraint.allowed(state, 10**6).tolist()

@@ -24,7 +24,7 @@ from transformers import (
 
 from musician.generation import forward as forwards
 from musician.generation.chunk import Chunk
-from musician.generation.constraint import TuneConstraint
+from musician.generation.constraint import GrammarConstraint
 from musician.generation.decoder import Decoder, complete
 from musician.generation.llama_forward import LlamaForward
 from musician.generation.sampling import Sampling, candidates, draw
@@ -264,7 +264,7 @@ def test_a_fast_path_with_other_logits_is_not_taken(monkeypatch, caplog):
 
 def test_a_batch_of_constrained_answers_is_a_batch_of_tunes(tiny_network, byte_tokenizer):
     grammar = TuneGrammar(TuneConstraints(bars=2, meter="6/8"))
-    constraint = TuneConstraint(byte_tokenizer, TuneConstraints(bars=2, meter="6/8"))
+    constraint = GrammarConstraint(byte_tokenizer, TuneConstraints(bars=2, meter="6/8"))
     asked = [([65 + n], Sampling(1.5, 0, 1.0, max_new_tokens=260, seed=n)) for n in range(4)]
     eos = byte_tokenizer.eos_token_id
     tunes = {n: byte_tokenizer.decode(ids) for n, ids in complete(prepare(tiny_network.eval()), asked, eos, constraint)}

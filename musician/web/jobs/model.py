@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from musician.data.rendering.conversation import Message
-from musician.generation.constraint import TuneConstraint, answer_constraint
+from musician.generation.constraint import GrammarConstraint, answer_constraint
 from musician.generation.decoder import Decoder, Event
 from musician.generation.forward import prepare
 from musician.generation.sampling import Sampling
@@ -55,7 +55,7 @@ class ServedModel:
         # The queue bounds the batch, so no answer waits here.
         self._decoder = Decoder(self.forward, model.tokenizer.eos_token_id, rows=2**31)
         self._texts: dict[int, AnswerText] = {}
-        self._constraints: OrderedDict[TuneConstraints, TuneConstraint] = OrderedDict()
+        self._constraints: OrderedDict[TuneConstraints, GrammarConstraint] = OrderedDict()
         self.constrains = self._can_constrain()
 
     def begin(
@@ -95,7 +95,7 @@ class ServedModel:
         end = "end" if event.end == "stop" else event.end
         return Piece(event.handle, text + answer.rest(), len(event.tokens), end, event.error)
 
-    def _constraint(self, constraints: TuneConstraints) -> TuneConstraint:
+    def _constraint(self, constraints: TuneConstraints) -> GrammarConstraint:
         if constraints not in self._constraints:
             self._constraints[constraints] = answer_constraint(self.renderer, constraints)
             if len(self._constraints) > _CONSTRAINTS:
