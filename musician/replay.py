@@ -163,12 +163,13 @@ def show(step: Step, log: dict[str, Any], rows: int, characters: int) -> None:
 def show_rows(step: Step, rows: int, characters: int) -> None:
     """Print the table of the micro-batches; a row's text in one line."""
     lines = []
-    for place, micro in enumerate(step.micro_batches):
-        loss = "-" if micro.loss is None else f"{micro.loss:.4f}"
-        for row in micro.rows:
-            text = repr(row.text if len(row.text) <= characters else row.text[: characters - 3] + "...")
-            others = f" and {len(row.documents) - 1} more" if len(row.documents) > 1 else ""
-            lines.append((place, loss, f"{row.documents[0]}{others}", f"{row.tokens:,}", f"{row.supervised:,}", text))
+    for number, micro in enumerate(step.micro_batches):
+        loss = "-" if micro["loss"] is None else f"{micro['loss']:.4f}"
+        for row in micro["rows"]:
+            text = repr(row["text"] if len(row["text"]) <= characters else row["text"][: characters - 3] + "...")
+            first, *others = row["documents"]
+            documents = f"{first} and {len(others)} more" if others else str(first)
+            lines.append((number, loss, documents, f"{row['tokens']:,}", f"{row['supervised']:,}", text))
     title = f"step {step.step}, epoch {step.epoch}: what it trained on"
     columns = ("micro-batch", "loss", "documents", "tokens", "supervised", "text")
     print_table(title, columns, lines[:rows], left=("text",))
@@ -178,15 +179,10 @@ def show_rows(step: Step, rows: int, characters: int) -> None:
 
 def show_layers(step: Step) -> None:
     """Print the table of the layers."""
-    blocks = [layer.block for layer in step.layers]
-    lines = [
-        (
-            "" if place and blocks[place - 1] == layer.block else layer.block,
-            *(layer.kind, f"{layer.weights:,}", f"{layer.weight_norm:.4g}"),
-            "-" if layer.gradient_norm is None else f"{layer.gradient_norm:.4g}",
-        )
-        for place, layer in enumerate(step.layers)
-    ]
+    lines = []
+    for layer in step.layers:
+        gradient = "-" if layer["gradient_norm"] is None else f"{layer['gradient_norm']:.4g}"
+        lines.append((layer["block"], layer["kind"], f"{layer['weights']:,}", f"{layer['weight_norm']:.4g}", gradient))
     columns = ("block", "kind", "weights", "norm of weights", "norm of gradients")
     title = "trained weights before the update, gradients before clipping"
     print_table(title, columns, lines, left=columns[:2])

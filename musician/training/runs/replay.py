@@ -1,4 +1,4 @@
-"""One optimiser step of a run under the magnifying glass: its rows, its loss, the norms of each layer."""
+"""One optimiser step of a run in detail: its rows, its loss, the norms of each layer."""
 
 from __future__ import annotations
 
@@ -26,50 +26,6 @@ _WRAPPERS = {"network", "base_model", "model", "transformer", "default", "weight
 TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of a micro-batch.
-
-    Attributes:
-        documents: their numbers in the prepared training split.
-        tokens: without padding.
-        supervised: tokens that are predicted.
-        text: decoded, without padding.
-    """
-
-    documents: list[int]
-    tokens: int
-    supervised: int
-    text: str
-
-
-@dataclass(slots=True)
-class MicroBatch:
-    """A micro-batch of the step; `loss` is the mean over its own supervised tokens in nats, None without any."""
-
-    rows: list[Row]
-    loss: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """The trained weights of one kind in one block, before the update.
-
-    Attributes:
-        block: such as `layers.3`, or the name of what stands outside the blocks.
-        kind: such as `self_attn lora_A`.
-        weights: how many numbers.
-        weight_norm: their Euclidean norm.
-        gradient_norm: that of their gradients before clipping; None where there are none.
-    """
-
-    block: str
-    kind: str
-    weights: int
-    weight_norm: float
-    gradient_norm: float | None
-
-
 @dataclass(slots=True)
 class Step:
     """What one optimiser step did.
@@ -78,19 +34,21 @@ class Step:
         step: counted from 1; a checkpoint `step-000006` stands before step 7.
         epoch: counted from 0.
         learning_rates: of the optimiser's groups.
-        micro_batches: in order.
+        micro_batches: in order: `rows`, and `loss`, the mean over its own supervised tokens in nats (None without any).
+            A row has `documents` (their numbers in the prepared training split), `tokens` (without padding),
+            `supervised` tokens and `text`.
         loss: mean over the supervised tokens of the global batch, in nats; None where the step was not finished.
         gradient_norm: of all trained weights before clipping.
-        layers: in the network's order.
+        layers: in the network's order, as `layers` returns them.
     """
 
     step: int
     epoch: int
     learning_rates: list[float]
-    micro_batches: list[MicroBatch] = field(default_factory=list)
+    micro_batches: list[dict[str, Any]] = field(default_factory=list)
     loss: float | None = None
     gradient_norm: float | None = None
-    layers: list[Layer] = field(default_factory=list)
+    layers: list[dict[str, Any]] = field(default_factory=list)
 
 
 class StepReplay(Callback):
@@ -123,13 +81,14 @@ class StepReplay(Callback):
         if self.found is None:
             rates = [float(group["lr"]) for group in trainer.optimizers[0].param_groups]
             self.found = Step(self.step, trainer.current_epoch, list(dict.fromkeys(rates)))
-        self.found.micro_batches.append(MicroBatch(self._rows(trainer, batch, len(self.found.micro_batches))))
+        rows = self._rows(trainer, batch, len(self.found.micro_batches))
+        self.found.micro_batches.append({"rows": rows, "loss": None})
 
     def on_before_optimizer_step(self, trainer: lightning.Trainer, pl_module: Any, optimizer: Any) -> None:
         """Measure weights and gradients before the gradient is clipped."""
         if self.found is not None:
             gradients = [p.grad for p in pl_module.parameters() if p.requires_grad and p.grad is not None]
-            self.found.gradient_norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else None
+            self.found.gradient_norm = _norm(gradients)
             self.found.layers = layers(pl_module.network)
 
     def on_train_batch_end(
@@ -139,14 +98,14 @@ class StepReplay(Callback):
         if self.found is None:
             return
         share, micro = float(outputs["share"]), self.found.micro_batches[-1]
-        supervised = sum(row.supervised for row in micro.rows)
-        micro.loss = share * batch["supervised_in_global_batch"] / supervised if supervised else None
+        if supervised := sum(row["supervised"] for row in micro["rows"]):
+            micro["loss"] = share * batch["supervised_in_global_batch"] / supervised
         self._loss += share
         if trainer.global_step == self.step:
             self.found.loss = self._loss
             trainer.should_stop = True
 
-    def _rows(self, trainer: lightning.Trainer, batch: Batch, micro: int) -> list[Row]:
+    def _rows(self, trainer: lightning.Trainer, batch: Batch, micro: int) -> list[dict[str, Any]]:
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         steps = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
         epoch, first = divmod(self.step - 1, steps)
@@ -154,30 +113,31 @@ class StepReplay(Callback):
         lengths = [sum(len(datamodule.train.input_ids(document)) for document in row) for row in documents]
         tokenizer = datamodule.renderer.tokenizer
         return [
-            Row(
-                documents=[int(document) for document in row],
-                tokens=length,
-                supervised=int((batch["labels"][place, 1:] != IGNORED).sum()),
-                text=tokenizer.decode(batch["input_ids"][place, :length].tolist()),
-            )
+            {
+                "documents": [int(document) for document in row],
+                "tokens": length,
+                "supervised": int((batch["labels"][place, 1:] != IGNORED).sum()),
+                "text": tokenizer.decode(batch["input_ids"][place, :length].tolist()),
+            }
             for place, (row, length) in enumerate(zip(documents, lengths, strict=True))
         ]
 
 
-def layers(network: torch.nn.Module) -> list[Layer]:
-    """Norms of the trained weights and their gradients, grouped by block and kind."""
+def layers(network: torch.nn.Module) -> list[dict[str, Any]]:
+    """Return the norms of the trained weights and of their gradients before clipping, by block and kind."""
     groups: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             groups[block_and_kind(name)].append(parameter)
     return [
-        Layer(
-            *place,
-            weights=sum(p.numel() for p in members),
-            weight_norm=_norm([p.detach() for p in members]),
-            gradient_norm=_norm(gradients) if (gradients := [p.grad for p in members if p.grad is not None]) else None,
-        )
-        for place, members in groups.items()
+        {
+            "block": block,
+            "kind": kind,
+            "weights": sum(p.numel() for p in members),
+            "weight_norm": _norm([p.detach() for p in members]),
+            "gradient_norm": _norm([p.grad for p in members if p.grad is not None]),
+        }
+        for (block, kind), members in groups.items()
     ]
 
 
@@ -233,5 +193,6 @@ def find_start(run: Path, step: int, resumed_from: str | None) -> Path | None:
     return max(written, key=itemgetter(0))[1] if written else None
 
 
-def _norm(tensors: list[Tensor]) -> float:
-    return float(torch.nn.utils.get_total_norm([tensor.float() for tensor in tensors]))
+def _norm(tensors: list[Tensor]) -> float | None:
+    """Return the Euclidean norm of all numbers; None without tensors."""
+    return float(torch.nn.utils.get_total_norm([tensor.float() for tensor in tensors])) if tensors else None
