@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from musician.data.batches import Batch
 from musician.runtime.errors import UserError
+from musician.runtime.progress import show_line
 from musician.training.callbacks.randomness import random_state, restore_random_state
 from musician.training.ranks import exchange_objects
 
@@ -92,8 +93,6 @@ class NonFinite:
         said = " | ".join(lines)
         if self.policy == "skip" and self.skipped <= self.limit:
             if module.trainer.is_global_zero:
-                from musician.runtime.progress import show_line
-
                 show_line(f"left out ({self.skipped} of at most {self.limit}): {said}", keep=True)
             return
         why = f"; {self.limit} were left out before (module.nonfinite.limit)" if self.policy == "skip" else ""
@@ -136,19 +135,12 @@ def stop(module: lightning.LightningModule, message: str) -> None:
     raise UserError(f"{message}; the last checkpoint is untouched")
 
 
-def place(module: lightning.LightningModule, batch: Batch, batch_idx: int) -> str:
-    """Where a micro-batch belongs, and the text of its first row, shortened."""
+def place(module: Any, batch: Batch, batch_idx: int) -> str:
+    """Return where a micro-batch belongs, and the text of its first row in one line, shortened."""
     micro = batch_idx % module.trainer.accumulate_grad_batches
-    return (
-        f"at step {module.global_step}, rank {module.global_rank}, micro-batch {micro} (sample {sample(module, batch)})"
-    )
-
-
-def sample(module: lightning.LightningModule, batch: Batch, shown: int = SHOWN) -> str:
-    """Text of the first row of a micro-batch in one line, shortened."""
-    tokenizer = module.trainer.datamodule.renderer.tokenizer  # type: ignore[attr-defined]
-    text = tokenizer.decode(batch["input_ids"][0].tolist())
-    return repr(text if len(text) <= shown else text[: shown - 3] + "...")
+    text = module.trainer.datamodule.renderer.tokenizer.decode(batch["input_ids"][0].tolist())
+    sample = repr(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
+    return f"at step {module.global_step}, rank {module.global_rank}, micro-batch {micro} (sample {sample})"
 
 
 def first_bad_layer(module: Any, batch: Batch) -> str:

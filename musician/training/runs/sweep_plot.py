@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,8 @@ def draw_sweep(jobs: Sequence[Job], notes: Sequence[str], path: Path) -> None:
     key = _numeric_key(jobs)
     for axis, (title, figures) in zip(axes.flat, panels.items(), strict=False):
         lines = _lines(jobs, key, figures)
-        for number, (label, points) in enumerate(lines.items()):
-            _draw_line(axis, label, points, "-" if key else "none", _aside(key, jobs, number - (len(lines) - 1) / 2))
+        for label, points in lines.items():
+            _draw_line(axis, label, points, "-" if key else "none")
         if title in _COSTS.values():
             axis.set_ylim(0, 1.1 * max(value for value, _, _ in figures.values()) or 1)
         axis.set_title(title, fontsize=10)
@@ -101,19 +101,8 @@ def _lines(jobs: Sequence[Job], key: str | None, figures: Mapping[str, Interval]
     return lines
 
 
-def _aside(key: str | None, jobs: Sequence[Job], number: float) -> Callable[[float], float]:
-    """Move a line a little aside, so that the bars of several can be told apart."""
-    values = _numbers(jobs, key) if key else [0.0, len(jobs) - 1.0]
-    if _logarithmic(values):
-        ratio = (values[-1] / values[0]) ** (0.015 * number)
-        return lambda place: place * ratio
-    shift = 0.015 * number * (values[-1] - values[0])
-    return lambda place: place + shift
-
-
-def _draw_line(axis: Any, label: str, points: Sequence[Point], style: str, aside: Callable[[float], float]) -> None:
+def _draw_line(axis: Any, label: str, points: Sequence[Point], style: str) -> None:
     places, values, lows, highs, pruned = zip(*points, strict=True) if points else ([], [], [], [], [])
-    places = [aside(place) for place in places]
     nothing = float("nan")  # draws no bar
     below = [value - low or nothing for value, low in zip(values, lows, strict=True)]
     above = [high - value or nothing for value, high in zip(values, highs, strict=True)]
@@ -132,24 +121,16 @@ def _label_axis(axis: Any, jobs: Sequence[Job], key: str | None) -> None:
         axis.set_xlabel(", ".join(jobs[0].values), fontsize=8)
         axis.set_xlim(-0.5, len(jobs) - 0.5)
         return
-    values = _numbers(jobs, key)
+    values = sorted({_number(job.values[key]) or 0.0 for job in jobs})
     labels = [f"{value:g}" for value in values]
     listed = len(labels) <= 8 and max(map(len, labels)) <= 4  # a grid, not what a sampler drew
-    if _logarithmic(values):
+    if values[0] > 0 and values[-1] >= 4 * values[0]:
         axis.set_xscale("log")
     axis.margins(x=0.08)
     if listed:
         axis.minorticks_off()
         axis.set_xticks(values, labels)
     axis.set_xlabel(key, fontsize=8)
-
-
-def _numbers(jobs: Sequence[Job], key: str) -> list[float]:
-    return sorted({_number(job.values[key]) or 0.0 for job in jobs})
-
-
-def _logarithmic(values: Sequence[float]) -> bool:
-    return values[0] > 0 and values[-1] >= 4 * values[0]
 
 
 def _short(key: str) -> str:
