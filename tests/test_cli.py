@@ -56,7 +56,7 @@ def test_help_of_training_teaches_groups_experiments_and_machines(tmp_path):
         "recipe",
     ):
         line = next(line for line in text.splitlines() if line.startswith(f"{group}: "))
-        assert set(options(group)) <= set(re.split(r"[:, ]+", line))
+        assert set(options(group)) == set(re.split(r"[:, ]+", line.rstrip())) - {group}, "a base (_name) is no option"
     for experiment in options("experiment"):
         assert experiment in text
     for machine in options("hardware"):

@@ -1,4 +1,4 @@
-"""What the commands share: entry point, key checks, one-line errors, child ranks, jobs, job assembly.
+"""What the commands share: entry point, arguments, keys, errors, processes, jobs, tables.
 
 Hydra and OmegaConf are known here and in the commands only.
 """
