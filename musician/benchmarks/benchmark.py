@@ -116,6 +116,19 @@ def write_lines(path: Path, records: Iterable[Any]) -> None:
     write_text(path, "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records))
 
 
+def record_files(run: Path, name: str) -> list[Path]:
+    """Return the files of a name that results wrote into a run.
+
+    Args:
+        run: an output directory of `musician.eval`, or a training run directory, of which the last evaluation counts.
+        name: of a file in `Result.records`.
+    """
+    steps = [*run.glob("eval/step-*"), *run.glob("step-*")]
+    steps.sort(key=lambda folder: int(folder.name.removeprefix("step-")) if folder.name[5:].isdigit() else -1)
+    found = (sorted([*folder.glob(name), *folder.glob(f"*/{name}")]) for folder in (run, *reversed(steps)))
+    return next(filter(None, found), [])
+
+
 def refuse_sharded(model: LanguageModel, name: str) -> None:
     """Refuse a network whose parameters ZeRO-3 has sharded: its ranks would have to write answers in step.
 

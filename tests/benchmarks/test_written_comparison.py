@@ -57,8 +57,8 @@ def test_other_requests_are_refused():
 
 def test_a_training_run_gives_its_last_evaluation(tmp_path):
     assert read_generations(tmp_path) is None
-    for step in (8, 16):
+    for step in (200_000, 1_600_000):
         folder = tmp_path / "eval" / f"step-{step:06d}" / "generation"
         folder.mkdir(parents=True)
         (folder / "generations.jsonl").write_text(json.dumps({"step": step}) + "\n")
-    assert read_generations(tmp_path) == [{"step": 16}]
+    assert read_generations(tmp_path) == [{"step": 1_600_000}]

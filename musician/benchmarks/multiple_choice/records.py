@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from musician.benchmarks.benchmark import record_files
 from musician.benchmarks.multiple_choice.question import LETTERS, Question, QuestionSet
 from musician.runtime.errors import UserError
 
@@ -114,15 +115,7 @@ def prediction_files(run: Path) -> list[Path]:
         run: an output directory of `musician.eval`, a training run directory (its last evaluation counts), or one
             `predictions.jsonl`.
     """
-    if run.is_file():
-        return [run]
-    steps = [*run.glob("eval/step-*"), *run.glob("step-*")]
-    steps.sort(key=lambda folder: int(folder.name.removeprefix("step-")) if folder.name[5:].isdigit() else -1)
-    for folder in (run, *reversed(steps)):
-        found = sorted([*folder.glob(PREDICTIONS), *folder.glob(f"*/{PREDICTIONS}")])
-        if found:
-            return found
-    return []
+    return [run] if run.is_file() else record_files(run, PREDICTIONS)
 
 
 def read_run(run: Path) -> dict[str, list[Record]]:

@@ -11,11 +11,10 @@ from typing import Any
 
 from scipy.stats import percentileofscore
 
+from musician.benchmarks.benchmark import record_files
 from musician.benchmarks.statistics.estimate import Estimate, clustered_standard_error
 from musician.benchmarks.tunes.generation import GENERATIONS
 from musician.runtime.errors import UserError
-
-FILE = Path("generation") / GENERATIONS
 
 Written = Mapping[str, Any]
 Key = tuple[str, int, str]
@@ -50,9 +49,8 @@ def read_generations(run: Path) -> list[Written] | None:
 
     Of a training run it is the last evaluation's; None where there are none.
     """
-    folders = [run, *sorted(run.glob("eval/step-*"), reverse=True)]
-    file = next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
-    return None if file is None else [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = (line for file in record_files(run, GENERATIONS) for line in file.read_text(encoding="utf-8").splitlines())
+    return [json.loads(line) for line in lines] or None
 
 
 def compare_written(a: Sequence[Written], b: Sequence[Written]) -> dict[str, WrittenDifference]:
@@ -61,17 +59,12 @@ def compare_written(a: Sequence[Written], b: Sequence[Written]) -> dict[str, Wri
     Raises:
         UserError: no request is in both.
     """
-    pairs = _pairs(a, b)
-    names = dict.fromkeys(name for one, other in pairs for name in one["values"] if name in other["values"])
-    return {name: _difference(name, pairs) for name in sorted(names)}
-
-
-def _pairs(a: Sequence[Written], b: Sequence[Written]) -> list[tuple[Written, Written]]:
     theirs = {_key(written): written for written in b}
     pairs = [(written, theirs[_key(written)]) for written in a if _key(written) in theirs]
     if not pairs:
         raise UserError("compare: generation: no request is in both runs; use the same tunes, families and seed")
-    return pairs
+    names = dict.fromkeys(name for one, other in pairs for name in one["values"] if name in other["values"])
+    return {name: _difference(name, pairs) for name in sorted(names)}
 
 
 def _key(written: Written) -> Key:
