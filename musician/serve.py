@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> None:
     host = server.url_host(cfg.host)
     app = create_app(service, {*map(server.url_host, cfg.hosts), host}, cfg.password)
     print(f"web app: http://{host}:{listening.getsockname()[1]}", flush=True)
-    server.run(app, service.queue, listening, limits.grace_seconds)
+    server.Server(app, service.queue, limits.grace_seconds).run(sockets=[listening])
 
 
 def _names(paths: list[str]) -> list[str]:

@@ -40,8 +40,6 @@ class KnownTunes:
         return {
             "title": parse_tune(tune.text).field("T"),
             "source": tune.file,
-            "run": found.run,
             "share": round(found.share, 4),
-            "windows": found.windows,
-            "copied": found.copied,
+            **{name: getattr(found, name) for name in ("run", "windows", "copied")},
         }

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 from collections.abc import Iterable
-from threading import Thread
-from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -60,31 +57,29 @@ def listen(host: str, port: int) -> socket.socket:
         raise UserError(f"serve: cannot listen on {host} port {port} ({error}); choose another port=...") from error
 
 
-def run(app: ASGIApp, queue: JobQueue, listening: socket.socket, grace_seconds: float) -> None:
-    """Serve until a signal comes; then accept no more requests, and give running answers their grace."""
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        limit_concurrency=_CONNECTIONS,
-        timeout_graceful_shutdown=int(grace_seconds) + _LAST_EVENTS_SECONDS,
-    )
-    server = _Server(config, queue, grace_seconds)
-    server.run(sockets=[listening])
-    queue.join(_LAST_EVENTS_SECONDS)
-    if server.interrupted:  # uvicorn raises the signal again, which does nothing where a shell has it ignored
-        raise KeyboardInterrupt
+class Server(uvicorn.Server):
+    """A server that accepts no more requests after a signal, and gives running answers their grace.
 
+    Args:
+        app: from `create_app`.
+        queue: of the application's service.
+        grace_seconds: what running answers have left.
+    """
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, queue: JobQueue, grace_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, queue: JobQueue, grace_seconds: float) -> None:
+        self._queue, self._grace_seconds = queue, grace_seconds
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=_CONNECTIONS,
+            timeout_graceful_shutdown=int(grace_seconds) + _LAST_EVENTS_SECONDS,
+        )
         super().__init__(config)
-        self._queue, self._grace = queue, grace_seconds
-        self.interrupted = False
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # In a thread: a signal may come while this one holds the queue's lock.
-        Thread(target=self._queue.close, args=(self._grace,)).start()
-        self.interrupted = self.interrupted or sig == signal.SIGINT
-        super().handle_exit(sig, frame)
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the queue before uvicorn waits for the connections."""
+        self._queue.close(self._grace_seconds)
+        await super().shutdown(sockets)

@@ -1,5 +1,6 @@
 """A real server on a real socket, and models whose answers a test scripts."""
 
+import asyncio
 import contextlib
 import json
 import shutil
@@ -10,16 +11,16 @@ import httpx
 import pytest
 
 pytest.importorskip("fastapi")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 
-from musician.data.rendering.render import Renderer  # noqa: E402
-from musician.generation.sampling import Sampling  # noqa: E402
-from musician.lm.language_model import LanguageModel  # noqa: E402
-from musician.web.app import create_app  # noqa: E402
-from musician.web.jobs.model import Piece, ServedModel  # noqa: E402
-from musician.web.limits import Limits  # noqa: E402
-from musician.web.server import listen  # noqa: E402
-from musician.web.service import Service  # noqa: E402
+from musician.data.rendering.render import Renderer
+from musician.generation.sampling import Sampling
+from musician.lm.language_model import LanguageModel
+from musician.web.app import create_app
+from musician.web.jobs.model import Piece, ServedModel
+from musician.web.limits import Limits
+from musician.web.server import Server, listen
+from musician.web.service import Service
 
 PRESETS = {"music": Sampling(temperature=0.7), "original": Sampling(repetition_penalty=1.1, max_new_tokens=1536)}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -78,16 +79,16 @@ class Scripted:
 
 @contextlib.contextmanager
 def serving(*models, limits=None, votes=None, known=None, **options):
-    """A client of a server with these models; `client.service` is its service."""
+    """A client of a server with these models; `client.service` is its service, run in `client.loop`."""
     service = Service(models, PRESETS, limits or Limits(), votes, known)
     with listen("127.0.0.1", 0) as socket:
-        server = uvicorn.Server(uvicorn.Config(create_app(service, **options), log_level="warning", lifespan="off"))
-        thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
+        server = Server(create_app(service, **options), service.queue, grace_seconds=0)
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_until_complete, args=(server.serve([socket]),), daemon=True)
         thread.start()
         with httpx.Client(base_url=f"http://127.0.0.1:{socket.getsockname()[1]}", timeout=30) as client:
-            client.service = service
+            client.service, client.loop = service, loop
             yield client
-        service.queue.close(0)
         server.should_exit = True
         thread.join(10)
         assert not thread.is_alive()

@@ -39,6 +39,7 @@ def running(folder, *arguments, env=None):
             env={**os.environ, **OFFLINE, **(env or {})},
             stdout=stdout,
             stderr=stderr,
+            preexec_fn=_heed_interrupts,
         )
     try:
         wait_for(lambda: b"web app: " in out.read_bytes() or process.poll() is not None, seconds=120)
@@ -51,6 +52,10 @@ def running(folder, *arguments, env=None):
     finally:
         process.kill()
         process.wait()
+
+
+def _heed_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell has its background jobs ignore it
 
 
 def _well(client):

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from threading import Lock
 from typing import Any, Literal
 
 from fastapi import HTTPException
@@ -76,7 +75,7 @@ class Duel:
 
 
 class Duels:
-    """The duels of this process, and the file of their votes.
+    """The duels of this process, and the file of their votes; used from one event loop.
 
     Args:
         most: how many are remembered; the oldest are forgotten.
@@ -86,16 +85,14 @@ class Duels:
     def __init__(self, most: int, votes: Path) -> None:
         self._most, self._votes = most, votes
         self._duels: OrderedDict[str, Duel] = OrderedDict()
-        self._lock = Lock()
 
     def new(self, models: Sequence[ServedModel], request: GenerationRequest) -> str:
         """Put a request to two models in random order, and return the id of the duel."""
         a, b = secrets.SystemRandom().sample(models, 2)
         name = secrets.token_urlsafe(16)
-        with self._lock:
-            self._duels[name] = Duel({"a": replace(request, model=a), "b": replace(request, model=b)})
-            if len(self._duels) > self._most:
-                self._duels.popitem(last=False)
+        self._duels[name] = Duel({"a": replace(request, model=a), "b": replace(request, model=b)})
+        if len(self._duels) > self._most:
+            self._duels.popitem(last=False)
         return name
 
     def find(self, name: str) -> Duel:
@@ -116,13 +113,12 @@ class Duels:
             UserError: the file cannot be written.
         """
         duel = self.find(name)
-        with self._lock:
-            if duel.voted:
-                raise HTTPException(409, "this duel has its vote")
-            if len(duel.answers) < 2:
-                raise HTTPException(409, "both answers must exist before the vote")
-            self._append(duel.preference(choice))
-            duel.voted = True
+        if duel.voted:
+            raise HTTPException(409, "this duel has its vote")
+        if len(duel.answers) < 2:
+            raise HTTPException(409, "both answers must exist before the vote")
+        self._append(duel.preference(choice))
+        duel.voted = True
         return duel.models()
 
     def _append(self, row: dict[str, Any]) -> None:

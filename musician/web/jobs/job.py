@@ -1,13 +1,14 @@
-"""One answer, on its way from the thread that decodes to the event loop that streams."""
+"""One answer: its request, its events, and when it must end."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
+
+from fastapi.sse import ServerSentEvent
 
 from musician.data.rendering.conversation import Message
 from musician.generation.sampling import Sampling
@@ -27,15 +28,8 @@ class GenerationRequest:
     stop: Sequence[str] = ()
 
 
-class JobEvent(NamedTuple):
-    """Something that happened to a job: `queued`, `start`, `text`, then `done` or `error`; docs/web.md has the data."""
-
-    name: str
-    data: dict[str, Any]
-
-
 class Job:
-    """One answer; created within the event loop that streams it.
+    """One answer; its events are `queued`, `start`, `text`, then `done` or `error` (docs/web.md has their data).
 
     Attributes:
         text: of the answer so far.
@@ -51,21 +45,19 @@ class Job:
         self.tokens = self.prompt_tokens = self.handle = self.position = 0
         self._started = 0.0
         self._stop = StopStrings(request.stop)
-        self._events: asyncio.Queue[JobEvent] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[ServerSentEvent] = asyncio.Queue()
         self._deadlines: list[tuple[float, str]] = []
 
     def send(self, name: str, **data: Any) -> None:
-        """Send an event; from any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the connection
-            self._loop.call_soon_threadsafe(self._events.put_nowait, JobEvent(name, data))
+        """Send an event."""
+        self._events.put_nowait(ServerSentEvent(event=name, data=data))
 
-    async def events(self) -> AsyncIterator[JobEvent]:
+    async def events(self) -> AsyncIterator[ServerSentEvent]:
         """Yield the events, up to `done` or `error`."""
         while True:
             event = await self._events.get()
             yield event
-            if event.name in ("done", "error"):
+            if event.event in ("done", "error"):
                 return
 
     def start(self, seconds: float) -> None:
@@ -74,7 +66,7 @@ class Job:
         self.end_within(seconds, "timeout")
 
     def end_within(self, seconds: float, reason: str) -> None:
-        """End the answer in so many seconds, for this reason; from any thread."""
+        """End the answer in so many seconds, for this reason."""
         self._deadlines.append((time.monotonic() + seconds, reason))
 
     @property

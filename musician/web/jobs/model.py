@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from musician.data.rendering.conversation import Message
-from musician.generation.constraint import GrammarConstraint, answer_constraint
+from musician.generation.constraint import answer_constraint
 from musician.generation.decoder import Decoder, Event
 from musician.generation.forward import prepare
 from musician.generation.sampling import Sampling
@@ -35,7 +35,7 @@ class Piece(NamedTuple):
 
 
 class ServedModel:
-    """A language model of this process; all of it is called from one thread.
+    """A language model of this process; its methods are called one after the other.
 
     Its answers are decoded as one batch, each from its own seed; an answer is the one that is generated alone, up to
     the rounding of a matrix product of other size.
@@ -55,7 +55,7 @@ class ServedModel:
         # The queue bounds the batch, so no answer waits here.
         self._decoder = Decoder(self.forward, model.tokenizer.eos_token_id, rows=2**31)
         self._texts: dict[int, AnswerText] = {}
-        self._constraints: OrderedDict[TuneConstraints, GrammarConstraint] = OrderedDict()
+        self._constraint = lru_cache(_CONSTRAINTS)(partial(answer_constraint, self.renderer))
         self.constrains = self._can_constrain()
 
     def begin(
@@ -94,14 +94,6 @@ class ServedModel:
         del self._texts[event.handle]
         end = "end" if event.end == "stop" else event.end
         return Piece(event.handle, text + answer.rest(), len(event.tokens), end, event.error)
-
-    def _constraint(self, constraints: TuneConstraints) -> GrammarConstraint:
-        if constraints not in self._constraints:
-            self._constraints[constraints] = answer_constraint(self.renderer, constraints)
-            if len(self._constraints) > _CONSTRAINTS:
-                self._constraints.popitem(last=False)
-        self._constraints.move_to_end(constraints)
-        return self._constraints[constraints]
 
     def _can_constrain(self) -> bool:
         try:

@@ -1,10 +1,10 @@
-"""A bounded queue before the thread that decodes: so many answers at a time, the others wait."""
+"""A bounded queue before the models: so many answers are decoded at a time, the others wait."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
-from threading import Condition, Thread
 
 from fastapi import HTTPException
 
@@ -20,7 +20,9 @@ _CLOSED = "the server is ending; ask again later"
 
 
 class JobQueue:
-    """Runs jobs, first come first served, in one thread that uses the models.
+    """Runs jobs, first come first served; used from one event loop.
+
+    A task exists while there are jobs; it has every step of a model computed in a thread, one after the other.
 
     Args:
         limits: how many jobs wait, how many are decoded at a time, and for how long.
@@ -31,12 +33,10 @@ class JobQueue:
         self._limits, self._metrics = limits, metrics
         self._waiting: deque[Job] = deque()
         self._running: set[Job] = set()
-        self._changed = Condition()
         self._closed = False
+        self._task: asyncio.Task[None] | None = None
         metrics.waiting.set_function(lambda: len(self._waiting))
         metrics.running.set_function(lambda: self.running)
-        self._thread = Thread(target=self._work, name="decoding", daemon=True)
-        self._thread.start()
 
     @property
     def running(self) -> int:
@@ -45,50 +45,43 @@ class JobQueue:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread is alive."""
-        return self._thread.is_alive()
+        """Whether decoding goes on; False after an error that was not one of an answer."""
+        return self._task is None or not self._task.done() or self._task.exception() is None
 
     def submit(self, request: GenerationRequest) -> Job:
-        """Queue a job; from within an event loop.
+        """Queue a job.
 
         Raises:
             HTTPException: too many wait, or the server is ending.
         """
+        if self._closed:
+            raise HTTPException(503, _CLOSED)
+        if len(self._waiting) >= self._limits.waiting:
+            raise HTTPException(429, f"{self._limits.waiting} others wait already; try again soon")
         job = Job(request)
-        with self._changed:
-            if self._closed:
-                raise HTTPException(503, _CLOSED)
-            if len(self._waiting) >= self._limits.waiting:
-                raise HTTPException(429, f"{self._limits.waiting} others wait already; try again soon")
-            self._waiting.append(job)
-            self._send_positions()
-            self._changed.notify()
+        self._waiting.append(job)
+        self._send_positions()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work())
         return job
 
     def leave(self, job: Job) -> None:
         """Remove a job from the queue, or end it after the current step; one that has ended is left alone."""
         job.end_within(0, "stopped")
-        with self._changed:
-            if job in self._waiting:
-                self._waiting.remove(job)
-                self._send_positions()
-                self._metrics.answers.labels("stopped").inc()
-                job.send("done", reason="stopped", tokens=0, seconds=0.0)
+        if job in self._waiting:
+            self._waiting.remove(job)
+            self._send_positions()
+            self._metrics.answers.labels("stopped").inc()
+            job.send("done", reason="stopped", tokens=0, seconds=0.0)
 
     def close(self, grace: float) -> None:
-        """Accept no more jobs, refuse those that wait, and end running ones in `grace` seconds; does not block."""
-        with self._changed:
-            self._closed = True
-            for job in self._waiting:
-                job.send("error", error=_CLOSED, status=503)
-            self._waiting.clear()
-            for job in self._running:
-                job.end_within(grace, "stopped")
-            self._changed.notify()
-
-    def join(self, seconds: float) -> None:
-        """Wait for the thread after `close`."""
-        self._thread.join(seconds)
+        """Accept no more jobs, refuse those that wait, and end running ones in `grace` seconds."""
+        self._closed = True
+        for job in self._waiting:
+            job.send("error", error=_CLOSED, status=503)
+        self._waiting.clear()
+        for job in self._running:
+            job.end_within(grace, "stopped")
 
     def _send_positions(self) -> None:
         free = self._limits.writing - len(self._running)
@@ -97,40 +90,30 @@ class JobQueue:
                 job.position = position
                 job.send("queued", position=position)
 
-    def _work(self) -> None:
-        while self._wait():
-            while job := self._next():
-                self._begin(job)
+    async def _work(self) -> None:
+        while self._waiting or self._running:
+            while self._waiting and len(self._running) < self._limits.writing:
+                await self._begin(self._waiting.popleft())
             for model in {job.request.model for job in self._running}:
-                self._step(model, {job.handle: job for job in self._running if job.request.model is model})
+                await self._step(model, {job.handle: job for job in self._running if job.request.model is model})
 
-    def _wait(self) -> bool:
-        """Wait for a job; return False after `close` when none is left."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._running or self._closed)
-            return bool(self._waiting or self._running)
-
-    def _next(self) -> Job | None:
-        """Move the first job of the queue into the batch, where there is room."""
-        with self._changed:
-            if not self._waiting or len(self._running) >= self._limits.writing:
-                return None
-            job = self._waiting.popleft()
-            self._running.add(job)
-            job.start(self._limits.answer_seconds)
-            self._send_positions()
-            return job
-
-    def _begin(self, job: Job) -> None:
+    async def _begin(self, job: Job) -> None:
+        """Add a job to the batch."""
+        self._running.add(job)
+        self._send_positions()
+        job.start(self._limits.answer_seconds)
         request = job.request
+        begin = request.model.begin
         try:
-            job.handle, job.prompt_tokens = request.model.begin(request.messages, request.sampling, request.constraints)
+            job.handle, job.prompt_tokens = await asyncio.to_thread(
+                begin, request.messages, request.sampling, request.constraints
+            )
         except Exception as error:
             self._fail(job, error)
         else:
             job.send("start", seed=request.sampling.seed)
 
-    def _step(self, model: ServedModel, jobs: dict[int, Job]) -> None:
+    async def _step(self, model: ServedModel, jobs: dict[int, Job]) -> None:
         """End the jobs of one model whose time has come, and decode one step of the others."""
         for handle, job in list(jobs.items()):
             if reason := job.end_reason:
@@ -139,7 +122,7 @@ class JobQueue:
         if not jobs:
             return
         try:
-            pieces = model.step()
+            pieces = await asyncio.to_thread(model.step)
         except Exception as error:
             for handle, job in jobs.items():
                 model.cancel(handle)
@@ -172,6 +155,5 @@ class JobQueue:
         self._metrics.answers.labels(reason).inc()
         self._metrics.tokens.inc(job.tokens)
         self._metrics.seconds.inc(job.seconds)
-        with self._changed:
-            self._running.discard(job)
-            self._send_positions()
+        self._running.discard(job)
+        self._send_positions()

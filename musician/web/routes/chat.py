@@ -70,6 +70,6 @@ async def generate(
 ) -> AsyncIterator[ServerSentEvent]:
     """Stream the answer to a conversation; a duel keeps one that nobody stopped."""
     async for event in job.events():
-        if body.duel and body.side and event.name == "done" and event.data["reason"] != "stopped":
+        if body.duel and body.side and event.event == "done" and event.data["reason"] != "stopped":
             service.duels.find(body.duel).answers[body.side] = job.text
-        yield ServerSentEvent(event=event.name, data=event.data)
+        yield event

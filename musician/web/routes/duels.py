@@ -18,7 +18,7 @@ class Vote(Body):
 
 
 @router.post("")
-def begin(body: Question, service: ServiceDep) -> dict[str, str]:
+async def begin(body: Question, service: ServiceDep) -> dict[str, str]:
     """Put a question to both models; which is a and which b is not revealed."""
     if len(service.models) < 2:
         raise HTTPException(404, "there is one model only; start the server with rival=PATH")
@@ -26,7 +26,7 @@ def begin(body: Question, service: ServiceDep) -> dict[str, str]:
 
 
 @router.post("/{name}/vote")
-def vote(name: str, body: Vote, service: ServiceDep) -> dict[str, str]:
+async def vote(name: str, body: Vote, service: ServiceDep) -> dict[str, str]:
     """Store a vote, and reveal which model was which."""
     models = service.duels.vote(name, body.choice)
     service.metrics.votes.labels(body.choice).inc()

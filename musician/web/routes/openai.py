@@ -16,7 +16,7 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import Field
 
 from musician.web.errors import error_body
-from musician.web.jobs.job import Job, JobEvent
+from musician.web.jobs.job import Job
 from musician.web.routes.schemas import (
     MOST_TURNS,
     Body,
@@ -127,10 +127,10 @@ async def complete(
         *_, last = [event async for event in job.events()]
     finally:
         watch.cancel()
-    if last.name == "error":
+    if last.event == "error":
         raise HTTPException(last.data["status"], last.data["error"])
     message = {"role": "assistant", "content": job.text}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(last)}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(last.data)}
     return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": _usage(job)})
 
 
@@ -147,11 +147,11 @@ async def _chunks(head: dict[str, Any], job: Job, usage: bool) -> AsyncIterator[
 
     yield chunk({"role": "assistant", "content": ""})
     async for event in job.events():
-        if event.name == "text":
+        if event.event == "text":
             yield chunk({"content": event.data["text"]})
-        elif event.name == "done":
-            yield chunk({}, _finish_reason(event))
-        elif event.name == "error":
+        elif event.event == "done":
+            yield chunk({}, _finish_reason(event.data))
+        elif event.event == "error":
             yield _sse(error_body("/v1/", event.data["status"], event.data["error"]))
             return
     if usage:
@@ -163,8 +163,8 @@ def _sse(data: dict[str, Any]) -> bytes:
     return format_sse_event(data_str=json.dumps(data))
 
 
-def _finish_reason(event: JobEvent) -> str:
-    return "stop" if event.data["reason"] == "end" else "length"
+def _finish_reason(done: dict[str, Any]) -> str:
+    return "stop" if done["reason"] == "end" else "length"
 
 
 def _usage(job: Job) -> dict[str, int]:
