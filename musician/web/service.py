@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -58,15 +59,20 @@ class Service:
             raise HTTPException(404, f"there is no model {name[:80]!r}; use one of {', '.join(self.models_by_id)}")
         return known[name]
 
-    def submit(self, request: GenerationRequest) -> Job:
-        """Queue a request.
+    @contextmanager
+    def job(self, request: GenerationRequest) -> Iterator[Job]:
+        """Queue a request; the job ends at the latest with the block.
 
         Raises:
             HTTPException: too many wait, the server is ending, or the model's answers cannot be constrained.
         """
         if request.constraints and not request.model.constrains:
             raise HTTPException(422, "constraint: this model's tokenizer cannot be held to the grammar")
-        return self.queue.submit(request)
+        job = self.queue.submit(request)
+        try:
+            yield job
+        finally:
+            self.queue.leave(job)
 
 
 def _service(request: Request) -> Service:

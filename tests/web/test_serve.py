@@ -131,7 +131,8 @@ def test_a_signal_lets_answers_end_and_nothing_is_sent_to_a_collector_of_telemet
         collector.settimeout(0.2)
         with pytest.raises(TimeoutError):
             collector.accept()
-    assert (tmp_path / "err.txt").read_text() == ""
+    [line] = (tmp_path / "err.txt").read_text().splitlines()
+    assert "precision" in line
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from musician.web.jobs.stop_strings import StopStrings
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What to answer and how; `constraints` constrain the tune, the answer ends before any of the strings `stop`."""
+    """What to answer and how; `constraints` are those of the tune; the answer ends before any of the strings `stop`."""
 
     model: ServedModel
     messages: Sequence[Message]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from fastapi import HTTPException
 
@@ -35,6 +37,8 @@ class JobQueue:
         self._running: set[Job] = set()
         self._closed = False
         self._task: asyncio.Task[None] | None = None
+        # One thread: torch and malloc keep memory for each thread that computes.
+        self._executor = ThreadPoolExecutor(1, "decoding")
         metrics.waiting.set_function(lambda: len(self._waiting))
         metrics.running.set_function(lambda: self.running)
 
@@ -103,11 +107,9 @@ class JobQueue:
         self._send_positions()
         job.start(self._limits.answer_seconds)
         request = job.request
-        begin = request.model.begin
+        begin = partial(request.model.begin, request.messages, request.sampling, request.constraints)
         try:
-            job.handle, job.prompt_tokens = await asyncio.to_thread(
-                begin, request.messages, request.sampling, request.constraints
-            )
+            job.handle, job.prompt_tokens = await asyncio.get_running_loop().run_in_executor(self._executor, begin)
         except Exception as error:
             self._fail(job, error)
         else:
@@ -122,7 +124,7 @@ class JobQueue:
         if not jobs:
             return
         try:
-            pieces = await asyncio.to_thread(model.step)
+            pieces = await asyncio.get_running_loop().run_in_executor(self._executor, model.step)
         except Exception as error:
             for handle, job in jobs.items():
                 model.cancel(handle)

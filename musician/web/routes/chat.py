@@ -59,9 +59,7 @@ async def _job(body: Generate, service: ServiceDep) -> AsyncIterator[Job]:
             raise HTTPException(422, "side: a or b")
         else:
             request = stack.enter_context(service.duels.find(body.duel).run(body.side))
-        job = service.submit(request)
-        stack.callback(service.queue.leave, job)
-        yield job
+        yield stack.enter_context(service.job(request))
 
 
 @router.post("/generate", response_class=EventSourceResponse)

@@ -17,43 +17,34 @@ from pydantic import Field
 
 from musician.web.errors import error_body
 from musician.web.jobs.job import Job
-from musician.web.routes.schemas import (
-    MOST_TURNS,
-    Body,
-    ConstraintBody,
-    DrawingBody,
-    Question,
-    SamplingBody,
-    Seed,
-    Turn,
-)
+from musician.web.routes import schemas
 from musician.web.service import ServiceDep
 
 router = APIRouter(prefix="/v1")
 _POLL_SECONDS = 0.2
 
 
-class TextPart(Body):
+class TextPart(schemas.Body):
     """A part of a message."""
 
     type: Literal["text"]
     text: str
 
 
-class ChatMessage(Body):
+class ChatMessage(schemas.Body):
     """A turn in OpenAI's form."""
 
     role: Literal["system", "user", "assistant"]
     content: str | list[TextPart]
     name: str | None = None
 
-    def turn(self) -> Turn:
+    def turn(self) -> schemas.Turn:
         """Return the turn with the text of its parts joined."""
-        parts = self.content
-        return Turn(role=self.role, content=parts if isinstance(parts, str) else "".join(part.text for part in parts))
+        parts = [self.content] if isinstance(self.content, str) else [part.text for part in self.content]
+        return schemas.Turn(role=self.role, content="".join(parts))
 
 
-class StreamOptions(Body):
+class StreamOptions(schemas.Body):
     """What a stream contains besides its text."""
 
     include_usage: bool = False
@@ -65,14 +56,14 @@ Nothing = Annotated[float, Field(ge=0, le=0)] | None
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class Completion(DrawingBody):
+class Completion(schemas.DrawingBody):
     """What of OpenAI's request this server knows; `top_k`, `repetition_penalty` and `constraint` are ours."""
 
     model: str
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MOST_TURNS)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=schemas.MOST_TURNS)
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    seed: Seed | None = None
+    seed: schemas.Seed | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     user: str | None = None
@@ -81,14 +72,14 @@ class Completion(DrawingBody):
     presence_penalty: Nothing = None
     frequency_penalty: Nothing = None
     logprobs: Literal[False] | None = None
-    constraint: ConstraintBody | None = None
+    constraint: schemas.ConstraintBody | None = None
 
-    def question(self) -> Question:
+    def question(self) -> schemas.Question:
         """Return the question in the web app's own form."""
-        drawing = self.model_dump(include=set(DrawingBody.model_fields))
-        sampling = SamplingBody(**drawing, max_new_tokens=self.max_completion_tokens or self.max_tokens)
+        drawing = self.model_dump(include=set(schemas.DrawingBody.model_fields))
+        sampling = schemas.SamplingBody(**drawing, max_new_tokens=self.max_completion_tokens or self.max_tokens)
         turns = [message.turn() for message in self.messages]
-        return Question(messages=turns, sampling=sampling, seed=self.seed, constraint=self.constraint)
+        return schemas.Question(messages=turns, sampling=sampling, seed=self.seed, constraint=self.constraint)
 
 
 @router.get("/models")
@@ -102,11 +93,8 @@ async def _job(body: Completion, service: ServiceDep) -> AsyncIterator[Job]:
     """Submit the job; it ends at the latest with the connection."""
     request = body.question().request(service.model(body.model), service)
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    job = service.submit(replace(request, stop=stop))
-    try:
+    with service.job(replace(request, stop=stop)) as job:
         yield job
-    finally:
-        service.queue.leave(job)
 
 
 @router.post("/chat/completions", response_model=None)

@@ -1,4 +1,4 @@
-// The conversation on the page: what was asked, what was answered, tunes as cards.
+// The conversation: questions, answers, tunes as cards.
 import { icon, make } from "./dom.js";
 import { facts, split, title } from "./tunes.js";
 

@@ -1,4 +1,4 @@
-// The page: puts its parts together.
+// The web app: puts its parts together.
 import * as api from "./api.js";
 import { answer, ending } from "./answers.js";
 import { Chat } from "./chat.js";
@@ -19,7 +19,7 @@ const ASKS = [
   ["Describe", "Describe this tune in a few sentences: key, meter, length, compass."],
 ];
 
-class Page {
+class App {
   constructor(setup) {
     Object.assign(this, { setup, id: crypto.randomUUID(), messages: [], running: null });
     this.composer = new Composer({ send: (text) => this.send(text), stop: () => this.running?.abort(), tune: () => this.stage.abc });
@@ -244,8 +244,8 @@ class Page {
 
 theme(byId("theme"));
 try {
-  const page = new Page(await api.setup());
-  await page.openLink();
+  const app = new App(await api.setup());
+  await app.openLink();
   document.body.dataset.ready = "true";
 } catch (error) {
   byId("error").textContent = error.message;

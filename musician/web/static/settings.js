@@ -2,7 +2,7 @@
 import { byId, make } from "./dom.js";
 
 const SAMPLING = ["temperature", "top_k", "top_p", "repetition_penalty", "max_new_tokens"];
-const WISHES = ["key", "meter", "unit", "bars", "sections", "repeats", "voices"];
+const CONSTRAINTS = ["key", "meter", "unit", "bars", "sections", "repeats", "voices"];
 const KEPT = "musician.settings";
 
 export class Settings {
@@ -45,9 +45,9 @@ export class Settings {
 
   constraint() {
     if (!this.setup.constraint || !byId("constrain").checked) return null;
-    const wish = (name) => byId(name).value.trim() || null;
+    const text = (name) => byId(name).value.trim() || null;
     return {
-      key: wish("key"), meter: wish("meter"), unit: wish("unit"), bars: number(byId("bars").value),
+      key: text("key"), meter: text("meter"), unit: text("unit"), bars: number(byId("bars").value),
       sections: number(byId("sections").value), repeats: { true: true, false: false }[byId("repeats").value] ?? null,
       voices: number(byId("voices").value),
     };
@@ -55,11 +55,11 @@ export class Settings {
 
   /** Say beside the message box what the grammar will hold the answer to. */
   note() {
-    const constraints = this.constraint();
-    const said = constraints && [constraints.key, constraints.meter, constraints.bars && `${constraints.bars} bars`, constraints.voices > 1 && "2 voices"];
+    const constraint = this.constraint();
+    const parts = constraint && [constraint.key, constraint.meter, constraint.bars && `${constraint.bars} bars`, constraint.voices > 1 && "2 voices"];
     byId("constraint-note").hidden = !this.setup.constraint;
-    byId("constraint-note").classList.toggle("on", Boolean(constraints));
-    byId("constraint-note").textContent = constraints ? ["Grammar on", ...said.filter(Boolean)].join(" · ") : "Grammar off";
+    byId("constraint-note").classList.toggle("on", Boolean(constraint));
+    byId("constraint-note").textContent = constraint ? ["Grammar on", ...parts.filter(Boolean)].join(" · ") : "Grammar off";
   }
 
   keep() {

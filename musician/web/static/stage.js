@@ -7,7 +7,7 @@ import { drawEmpty, Score } from "./score.js";
 import { link } from "./share.js";
 import { title, withoutDirectives } from "./tunes.js";
 
-/** General MIDI's names of the instruments that the page offers, by their number from 0. */
+/** General MIDI's names of the instruments that the web app offers, by their number from 0. */
 const INSTRUMENTS = {
   0: "acoustic_grand_piano", 19: "church_organ", 21: "accordion", 25: "acoustic_guitar_steel", 40: "violin", 73: "flute",
 };
