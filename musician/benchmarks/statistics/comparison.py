@@ -104,7 +104,8 @@ def compare(a: Sequence[Record], b: Sequence[Record], resamples: int = 10_000, s
     if len(differences) >= 10:
         chance = f"{len(differences) * SIGNIFICANT:.0f} would be called better by chance alone; name yours first"
         notes.append(f"of {len(differences)} subsets about {chance}")
-    return Comparison(name, len(items), only_in_a, only_in_b, differences, *map(Calibration.of, both), notes)
+    calibrations = Calibration.of(both[0]), Calibration.of(both[1])
+    return Comparison(name, len(items), only_in_a, only_in_b, differences, *calibrations, notes)
 
 
 def subsets_of(benchmark: str, subjects: Sequence[str]) -> tuple[Subset, ...]:
