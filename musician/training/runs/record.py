@@ -127,15 +127,13 @@ def git_state(root: str | Path | None = None) -> Mapping[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     commit = git("rev-parse", "HEAD")
-    return (
-        {}
-        if commit is None
-        else {"commit": commit, "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
-    )
+    if commit is None:
+        return {}
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Installed version of each package."""
+    """Return the installed version of each package."""
     found = {}
     for package in packages:
         try:
