@@ -90,7 +90,7 @@ def build_job(cfg: DictConfig, callbacks: Iterable[Callback] = ()) -> Job:
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     checkpoint = find_state(cfg.ckpt_path, cfg.output_dir)
     earlier = read_record(checkpoint) if checkpoint else None
-    why = best_precision("cpu")[1] if asked == "auto" else "as hardware.precision says"
+    why = best_precision("cpu")[1] if asked == "auto" else "set by hardware.precision"
     notes = [f"precision: {hardware.precision} ({why})", *_check_resume(cfg, earlier, {"config": config})]
     ranks = earlier["config"]["hardware"]["devices"] * earlier["config"]["hardware"]["num_nodes"] if earlier else None
     if ranks not in (None, hardware.world_size):
