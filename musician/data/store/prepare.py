@@ -69,11 +69,10 @@ def prepare(
     if (target / "meta.json").is_file():
         return target
     try:
-        with _alone(root / f".{key}") as partial_directory:
+        with _alone(root / f".{key}") as unfinished:
             if not (target / "meta.json").is_file():
-                work = _Work(partial_directory, num_proc, engine)
-                shards = _write_shards(source, renderer, recipe, work)
-                complete = partial_directory / "complete"
+                shards = _write_shards(source, renderer, recipe, unfinished, num_proc, engine)
+                complete = unfinished / "complete"
                 shutil.rmtree(complete, ignore_errors=True)
                 _join(shards, complete, recipe.max_length, _about(key, source, renderer, recipe))
                 publish_first(complete, target, mark="meta.json")
@@ -150,30 +149,23 @@ class _Rows:
             yield replace(row, dropped=self.reasons[verdict - 1]) if verdict else row
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """Where the work on shards is done, and by whom."""
+def _write_shards(
+    source: Source, renderer: Renderer, recipe: Recipe, directory: Path, num_proc: int, engine: Datatrove | None
+) -> list[Path]:
+    """Make the directories of all shards, those that are not there yet; return them in order."""
 
-    directory: Path
-    num_proc: int
-    engine: Datatrove | None
-
-    def do(self, rows: _Rows, work: ShardWork, folder: str, description: str) -> list[Path]:
-        """Make the directories of all shards, those that are not there yet; return them in order."""
-        target = self.directory / folder
-        if self.engine is not None:
-            self.engine.run(partial(work_on_shards, rows, work, target, 1), self.directory / f"engine-{folder}")
+    def do(rows: _Rows, work: ShardWork, folder: str, description: str) -> list[Path]:
+        if engine is not None:
+            engine.run(partial(work_on_shards, rows, work, directory / folder, 1), directory / f"engine-{folder}")
         # What an engine made is there; what its tasks left undone is not.
-        shown = track(rows, description, rows.source.num_rows())
-        return work_on_shards(shown, work, target, self.num_proc)
+        shown = track(rows, description, source.num_rows())
+        return work_on_shards(shown, work, directory / folder, num_proc)
 
-
-def _write_shards(source: Source, renderer: Renderer, recipe: Recipe, work: _Work) -> list[Path]:
     rows, quality = _Rows(source), recipe.quality
     if quality.compares:
-        sketches = work.do(rows, Sketcher(recipe), "sketches", "comparing rows")
+        sketches = do(rows, Sketcher(recipe), "sketches", "comparing rows")
         rows = _Rows(source, judge(sketches, quality) if sketches else np.zeros(0, np.uint8), quality.reasons())
-    return work.do(rows, partial(write_shard, renderer=renderer, recipe=recipe), "shards", "tokenising rows")
+    return do(rows, partial(write_shard, renderer=renderer, recipe=recipe), "shards", "tokenising rows")
 
 
 def _join(shards: Sequence[Path], directory: Path, max_length: int, about: Mapping[str, Any]) -> None:
