@@ -78,7 +78,7 @@ class Report:
                 raise FileNotFoundError(f"{run}/eval holds no results.json")
         before, pretrained, tuned = found[pretrain][0], found[pretrain][-1], found[sft][-1]
         logs = {"pretrain": read_log(pretrain), "sft": read_log(sft)}
-        losses = [value for _, value in series(logs["sft"], "val/loss")] or [None]
+        losses: list[float | None] = [value for _, value in series(logs["sft"], "val/loss")] or [None]
         stages = (
             _stage("before", before, None, before[f"{HELD_OUT}/tokens"] / before[f"{HELD_OUT}/seconds"]),
             _stage("pretrain", pretrained, losses[0], _speed(logs["pretrain"])),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from musician.benchmarks.multiple_choice.records import Record, prediction_files, read_run
 from musician.benchmarks.multiple_choice.result import subset_accuracies
@@ -123,7 +124,7 @@ def measures(directory: Path, asked: Iterable[str]) -> dict[str, Score]:
         directory: of the run.
         asked: benchmarks with questions, which are left out.
     """
-    found = next(reversed(read_evaluations(directory)), {})
+    found: dict[str, Any] = next(reversed(read_evaluations(directory)), {})
     low, high = "/ci95_low", "/ci95_high"
     names = [name.removesuffix(low) for name in found if name.endswith(low)]
     return {
