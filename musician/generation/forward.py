@@ -27,7 +27,8 @@ class ModuleForward:
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
         self.network: Any = causal_lm(model.network)
-        self.positions = int(self.network.config.max_position_embeddings)
+        config: Any = self.network.config
+        self.positions = int(config.max_position_embeddings)
         self.device = model.device
 
     def new_cache(self, capacity: int) -> Any:
