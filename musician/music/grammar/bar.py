@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from musician.music.abc.pitch import LETTERS
 from musician.music.grammar.state import UNTIED, Mode, State
 from musician.music.grammar.vocabulary import ACCIDENTALS, CHORD_NAMES, LENGTHS, PITCHES, REACH, TICKS, TUPLETS
@@ -122,21 +124,24 @@ def notes(state: State, character: str) -> State | None:
 def pitch(state: State, character: str) -> State | None:
     """Inside the accidental, letter and octave of a note."""
     begun = _pitch_begun(state, character)
-    return begun or (length(_sounding(state), character) if _is_pitch(state) else None)
+    if begun or not _is_pitch(state) or not LENGTHS.begins(character):
+        return begun
+    return length(_sounding(state), character)
 
 
 def _pitch_begun(state: State, character: str) -> State | None:
     """One more character of a pitch, which must be the one that a tie holds."""
     word = state.word + character
-    held = not state.tied or any(way.startswith(word) for way in state.tied)
-    altered = state.altered or character in ACCIDENTALS
-    return state._replace(word=word, altered=altered) if held and PITCHES.begins(word) else None
+    if not PITCHES.begins(word) or (state.tied and not any(way.startswith(word) for way in state.tied)):
+        return None
+    return state._replace(word=word, altered=state.altered or character in ACCIDENTALS)
 
 
 def _is_pitch(state: State) -> bool:
     return state.word in (state.tied or PITCHES)
 
 
+@lru_cache(maxsize=4096)
 def _sounding(state: State) -> State:
     """A pitch is complete, its length follows."""
     return state.to(Mode.LENGTH, rest=False, note=state.word, tied=())
@@ -159,6 +164,7 @@ def fits(state: State, ticks: int) -> bool:
     return ticks == state.need if state.need else ticks <= state.left
 
 
+@lru_cache(maxsize=4096)  # asked again for every character that may follow
 def ended(state: State) -> State | None:
     """The state in which the note that was being written stands; None where it cannot end here."""
     if state.mode is Mode.PITCH:
