@@ -95,7 +95,7 @@ def test_links_lead_to_the_folders_that_people_edit():
 
 
 def test_every_option_belongs_to_a_command():
-    used = {group for command in COMMANDS for group in groups_of(command)} | {"experiment", "sweep"}
+    used = {group for command in COMMANDS for group in groups_of(command)} | {"experiment", "sweep", "hydra"}
     assert {folder.name for folder in CONF.iterdir() if folder.is_dir()} == used
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import hydra
 from hydra._internal import utils as hydra_utils
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -68,7 +69,7 @@ def command(config_name: str, words: Sequence[str] = ()) -> Callable[[Callable[[
                 try:
                     compose(job)()
                 except (OSError, ValueError) as error:
-                    if began:
+                    if began or isinstance(error, HydraException):
                         raise
                     raise UserError(_why_hydra_refuses(error)) from error
 

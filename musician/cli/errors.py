@@ -32,8 +32,9 @@ def errors_in_one_line() -> Iterator[None]:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if os.environ.get("HYDRA_FULL_ERROR") == "1" or (isinstance(error, OSError) and not full):
+        of_system = isinstance(error, OSError) and not isinstance(error, HydraException)  # a missing option is both
+        full = of_system and getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or (of_system and not full):
             raise
         message = f"the disk is full ({_output() or 'output'}: {error}); free some space and run again"
         print(f"error: {message if full else one_line(error)}", file=sys.stderr)

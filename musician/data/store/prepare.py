@@ -79,7 +79,8 @@ def prepare(
     except OSError as error:
         if (target / "meta.json").is_file():  # another node was first
             return target
-        hint = "free some space" if error.errno == errno.ENOSPC else "choose another data.root"
+        # NumPy reports an array that was written in part without an error number.
+        hint = "free some space" if error.errno in (None, errno.ENOSPC) else "choose another data.root"
         raise UserError(f"data directory {root}: cannot be written ({error.strerror or error}); {hint}") from error
     return target
 

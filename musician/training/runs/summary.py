@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
-
-import pytorch_lightning as lightning
-from pytorch_lightning.callbacks import EarlyStopping
+from typing import TYPE_CHECKING, Any
 
 from musician.runtime.atomic import write_text
 from musician.runtime.errors import UserError
-from musician.training.callbacks.metrics import StepMetrics, peak_memory_gib
-from musician.training.callbacks.pruning import MedianPruning
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
 
 FILE = "summary.json"
 
@@ -58,7 +56,7 @@ class RunSummary:
         write_text(directory / FILE, json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
 
 
-def summarise(trainer: lightning.Trainer, objective: str | None, parameters: tuple[int, int]) -> RunSummary:
+def summarise(trainer: Trainer, objective: str | None, parameters: tuple[int, int]) -> RunSummary:
     """Return the summary of a trainer that has finished.
 
     Args:
@@ -66,6 +64,12 @@ def summarise(trainer: lightning.Trainer, objective: str | None, parameters: tup
         objective: name of a logged metric.
         parameters: number of trainable and of all weights, counted before a strategy shards them.
     """
+    # Imported late: a sweep and `--cfg job` read summaries, and answer in a second without torch.
+    from pytorch_lightning.callbacks import EarlyStopping
+
+    from musician.training.callbacks.metrics import StepMetrics, peak_memory_gib
+    from musician.training.callbacks.pruning import MedianPruning
+
     callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - set by a connector, unknown to mypy
     counted = next((each for each in callbacks if isinstance(each, StepMetrics)), None)
     pruned = [each.reason for each in callbacks if isinstance(each, MedianPruning)]
