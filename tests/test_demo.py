@@ -22,10 +22,10 @@ def test_a_stage_that_fails_ends_the_demo_in_one_line_with_its_command(tmp_path,
     assert outcome.code == 1
     assert own.startswith("error: ")
     assert last.startswith("error: the demo stopped at '1/5")
-    command = shlex.split(last.split("run it alone: ", 1)[1])
-    assert command[:3] == ["python", "-m", f"musician.{command}"]
-    assert f"hydra.run.dir='{tmp_path / 'demo' / directory}'" in command
-    again = call(command, *command[3:], cwd=tmp_path)
+    advice = shlex.split(last.split("run it alone: ", 1)[1])
+    assert advice[:3] == ["python", "-m", f"musician.{command}"]
+    assert f"hydra.run.dir='{tmp_path / 'demo' / directory}'" in advice
+    again = call(command, *advice[3:], cwd=tmp_path)
     assert (again.code, again.stderr.strip()) == (1, own)
 
 

@@ -59,9 +59,9 @@ def open_model(
             rendered as in training.
     """
     device = device or best_device()
+    reason = ""
     if precision is None:
         precision, reason = best_precision(device)
-        logging.getLogger(__name__).info("model %s: precision %s on %s (%s)", path, precision, device, reason)
     if precision not in _DTYPES:
         raise UserError(
             f"model.precision={precision}: must be one of {', '.join(_DTYPES)}{nearest(precision, _DTYPES)}"
@@ -78,6 +78,8 @@ def open_model(
     check_vocabulary(network, tokenizer)
     # Rounded on the way: the device never needs room for the unrounded weights.
     network = quantize(fold(network), quantization, device) if quantization else network.to(device)
+    if reason:
+        logging.getLogger(__name__).info("model %s: precision %s on %s (%s)", path, precision, device, reason)
     return LanguageModel(network.eval(), renderer, precision, source)
 
 

@@ -35,7 +35,7 @@ def test_zero_shot_music_theory_prompt_is_the_protocol_s():
 
 
 def test_mmlu_five_shot_prompt_has_two_spaces_and_blank_lines_between_examples():
-    bone = Question("mmlu", "anatomy", 0, "Which bone?", ("one", "two", "three", "four"), 3)
+    bone = Question("anatomy", 0, "Which bone?", ("one", "two", "three", "four"), 3)
     assert prompt_text(mmlu_hint("high_school_biology"), [bone, FIFTH], bone) == (
         "The following are multiple choice questions (with answers) about  high school biology.\n"
         "\n"
@@ -49,12 +49,12 @@ def test_mmlu_five_shot_prompt_has_two_spaces_and_blank_lines_between_examples()
 
 
 def test_braces_and_outer_spaces_stay_as_they_are():
-    odd = Question("mmlu", "anatomy", 0, " the set {A} ", ("{B}", " b", "c ", ""), 0)
+    odd = Question("anatomy", 0, " the set {A} ", ("{B}", " b", "c ", ""), 0)
     assert prompt_text("", [], odd) == " the set {A} \nA. {B}\nB.  b\nC. c \nD. \nAnswer:"
 
 
 def test_lm_eval_style_has_one_space_and_strips_the_question_but_not_its_options():
-    odd = Question("mmlu", "anatomy", 0, "\n Which bone? ", ("one ", " two", "three", "four"), 3)
+    odd = Question("anatomy", 0, "\n Which bone? ", ("one ", " two", "three", "four"), 3)
     assert prompt_text(mmlu_hint("high_school_biology", "lm_eval"), [odd, FIFTH], odd, "lm_eval") + " D" == (
         "The following are multiple choice questions (with answers) about high school biology.\n"
         "\n"

@@ -83,7 +83,8 @@ def test_a_training_runs_benchmarks_with_and_without_questions(folder, monkeypat
     results = json.loads((folder / "eval" / "step-000000" / "results.json").read_text())
     assert results["eval/parity/all/n"] == 4
     assert results["eval/certainty/sure/n"] == 3
-    assert set(trainer.callback_metrics) == {"eval/parity/parity", "eval/parity/all", "eval/certainty/sure"}
+    figures = {"eval/parity/parity", "eval/parity/all", "eval/certainty/sure"}
+    assert set(trainer.callback_metrics) == figures | {"eval/parity/step", "eval/certainty/step"}
     assert network.training
 
 

@@ -75,7 +75,7 @@ def test_it_says_that_nothing_is_separable(tmp_path):
 
 
 def test_a_directory_without_jobs_is_refused(tmp_path):
-    assert_refused(summarize(tmp_path), "directory=sweep holds no job")
+    assert_refused(summarize(tmp_path), "directory=sweep has no job")
 
 
 def test_losses_have_intervals_and_paired_tests(tmp_path):

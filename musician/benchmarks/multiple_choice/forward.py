@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from musician.lm.language_model import LanguageModel
@@ -98,14 +99,18 @@ def mean_logprobs(hidden: Tensor, ids: Tensor, lengths: Tensor, logits: Logits) 
 def fp32_logits(network: nn.Module, device: torch.device) -> Iterator[Logits]:
     """Yield the map from final hidden states to fp32 logits, scaled or capped as the network's class does.
 
-    The head is called as a module, with fp32 copies of its parameters, so that an adapter on it takes part.
+    A head with an adapter is called as a module, with fp32 copies of its parameters. A plain matrix is multiplied
+    without such a call: under ZeRO-3 each call is a collective, and ranks have different numbers of chunks.
     """
     head, adjust = output_head(network), logits_adjustment(network)
     with gathered(list(head.parameters())), torch.autocast(device.type, enabled=False):
         weights = {name: parameter.float() for name, parameter in head.named_parameters()}
 
         def logits(states: Tensor) -> Tensor:
-            scores: Tensor = functional_call(head, weights, (states.float(),))
+            if type(head) is nn.Linear:
+                scores = functional.linear(states.float(), **weights)
+            else:
+                scores = functional_call(head, weights, (states.float(),))
             return scores if adjust is None else adjust(scores)
 
         yield logits
