@@ -306,9 +306,7 @@ def check_equal(turns: Sequence[Turn]) -> None:
     for found in exact:
         for key in ("loss", "gradient_norm"):
             gap = abs(found[key] - exact[0][key]) / abs(exact[0][key])
-            # TRL's gradient norm was 1.13e-5 away on an AVX2 core; the reason is not known.
-            bound = 2e-5 if found["name"] == "trl_packed" else 1e-5
-            assert gap <= bound, f"{found['name']}: {key} {found[key]!r} is not {exact[0]['name']}'s {exact[0][key]!r}"
+            assert gap <= 1e-5, f"{found['name']}: {key} {found[key]!r} is not {exact[0]['name']}'s {exact[0][key]!r}"
 
 
 def table(rounds: Sequence[dict[tuple[str, str], Turn]]) -> str:

@@ -139,5 +139,5 @@ def finished_jobs(sweep: Path, metric: str) -> Iterator[dict[int, float]]:
     """Yield the values by step of the jobs of a sweep that ran to their end."""
     for file in sorted(sweep.glob(f"*/{FILE}")):
         content = json.loads(file.read_text())
-        if content.get("finished") and content["metric"] == metric:
+        if content["finished"] and content["metric"] == metric:
             yield {int(step): value for step, value in content["values"].items()}
