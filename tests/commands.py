@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from forked_python import forked_python
 from hydra import compose, initialize_config_dir, version
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
@@ -75,15 +76,16 @@ def call(command, *arguments, cwd):
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
-def spawn(command, *arguments, cwd, env=None, timeout=300):
-    """Run a command as a user does: `python -m musician.COMMAND ...`."""
-    return spawn_python("-m", f"musician.{command}", *arguments, cwd=cwd, env=env, timeout=timeout)
+def spawn(command, *arguments, cwd, env=None, timeout=300, fresh=False):
+    """Run a command as a user does: `python -m musician.COMMAND ...`; by a fresh interpreter only where it matters."""
+    python = sys.executable if fresh else forked_python()
+    return spawn_python("-m", f"musician.{command}", *arguments, cwd=cwd, env=env, timeout=timeout, python=python)
 
 
-def spawn_python(*arguments, cwd, env=None, timeout=300):
+def spawn_python(*arguments, cwd, env=None, timeout=300, python=sys.executable):
     """Run the tests' interpreter, without network."""
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
+        [python, *map(str, arguments)],
         cwd=cwd,
         env={**_clean_environment(), **(env or {})},
         capture_output=True,

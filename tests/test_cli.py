@@ -214,7 +214,7 @@ def test_a_slip_in_a_sweep_stops_before_its_first_job(tmp_path):
 
 @pytest.mark.slow
 def test_a_real_process_refuses_a_slip_in_one_line(tmp_path):
-    assert_refused(spawn("train", "optimizer.lrr=1", cwd=tmp_path), "optimizer.lrr", "did you mean 'lr'")
+    assert_refused(spawn("train", "optimizer.lrr=1", cwd=tmp_path, fresh=True), "optimizer.lrr", "did you mean 'lr'")
     assert_refused(spawn("train", "hardware=8xv10", cwd=tmp_path), "did you mean '8xv100'")
     assert list(tmp_path.iterdir()) == []
 

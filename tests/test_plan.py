@@ -3,12 +3,12 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from commands import assert_ran, assert_refused, call
+from forked_python import forked_python
 from training.zero_bytes_ranks import CASES, network
 
 from musician.model.memory import activation_bytes, state_bytes
@@ -24,7 +24,7 @@ def real_ranks(tmp_path_factory):
     out = tmp_path_factory.mktemp("bytes") / "found.json"
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "training" / "zero_bytes_ranks.py"), str(out)],
+        [forked_python(), str(ROOT / "tests" / "training" / "zero_bytes_ranks.py"), str(out)],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
         capture_output=True,
         text=True,

@@ -6,12 +6,12 @@ import re
 import signal
 import statistics
 import subprocess
-import sys
 import time
 
 import pytest
 import torch
 from commands import ROOT, _clean_environment, assert_ran, spawn, tunes, write_jsonl
+from forked_python import forked_python
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
@@ -47,7 +47,7 @@ class Sweeps:
 
     def start(self, *arguments):
         """Start it in a process group of its own."""
-        command = [sys.executable, "-m", "musician.train", *map(str, arguments)]
+        command = [forked_python(), "-m", "musician.train", *map(str, arguments)]
         return subprocess.Popen(
             command, cwd=ROOT, env=_clean_environment(), start_new_session=True, stdout=subprocess.DEVNULL
         )

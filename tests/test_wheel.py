@@ -61,13 +61,13 @@ def test_the_wheel_works_without_the_checkout(unpacked, tmp_path):
     env = {"PYTHONPATH": str(unpacked)}
     where = spawn_python("-c", "import musician.cli.keys as m; print(m.__file__, m.CONF_DIR)", cwd=tmp_path, env=env)
     assert where.stdout.split() == [f"{unpacked}/musician/cli/keys.py", f"{unpacked}/musician/conf"]
-    shown = spawn("train", "+experiment=sft", "hardware=8xv100", "--cfg", "job", cwd=tmp_path, env=env)
+    shown = spawn("train", "+experiment=sft", "hardware=8xv100", "--cfg", "job", cwd=tmp_path, env=env, fresh=True)
     assert_ran(shown)
     assert "name: sft" in shown.stdout
     assert "devices: 8" in shown.stdout
-    typo = spawn("train", "+experiment=sft", "optimizer.lrr=1", cwd=tmp_path, env=env)
+    typo = spawn("train", "+experiment=sft", "optimizer.lrr=1", cwd=tmp_path, env=env, fresh=True)
     assert_refused(typo, "optimizer.lrr", "did you mean 'lr'")
-    help_text = spawn("train", "--help", cwd=tmp_path, env=env)
+    help_text = spawn("train", "--help", cwd=tmp_path, env=env, fresh=True)
     assert "lora_rank" in help_text.stdout
 
 

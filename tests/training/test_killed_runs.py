@@ -3,11 +3,11 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked_python import forked_python
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, world_
     """Dropout is on; every second kill falls into the writing of a checkpoint, the others anywhere."""
     script = Path(__file__).with_name("killed_runs.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), str(world_size), str(kills), "5"],
+        [forked_python(), str(script), str(tmp_path), str(world_size), str(kills), "5"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,

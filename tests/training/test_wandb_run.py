@@ -4,10 +4,10 @@ import csv
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 from commands import ROOT
+from forked_python import forked_python
 
 from musician.music.sound.render import wave_file
 from musician.runtime.errors import UserError
@@ -168,7 +168,7 @@ def test_a_run_with_stdin_closed_logs_everything_that_the_layout_shows(tmp_path)
         "callbacks=[step_metrics,preemption,evaluations,checkpoints,progress,samples]",
         "callbacks.samples.sampling.max_new_tokens=8",
     ]
-    command = [sys.executable, "-m", "musician.train", *words]
+    command = [forked_python(), "-m", "musician.train", *words]
     options = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 300}
     done = subprocess.run(command, cwd=ROOT, env=environment, **options)
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytorch_lightning as lightning
 import torch
+from forked_python import forked_python
 from peft import LoraConfig, get_peft_model
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
@@ -199,7 +199,7 @@ class CommandLine:
 
     def command(self, name, *overrides):
         return [
-            *(sys.executable, "-m", "musician.train", "+experiment=smoke", "logger=[csv]"),
+            *(forked_python(), "-m", "musician.train", "+experiment=smoke", "logger=[csv]"),
             *(f"hydra.run.dir={self.folder / name}", f"data.root={self.folder / 'data'}", *overrides),
         ]
 
@@ -225,7 +225,7 @@ class CommandLine:
 def run_jobs(folder, jobs, timeout=800):
     """Run jobs, as (name, ranks, overrides), in `folder/NAME` one after another; see forked_jobs.py."""
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("forked_jobs.py")), str(folder), json.dumps(jobs)],
+        [forked_python(), str(Path(__file__).with_name("forked_jobs.py")), str(folder), json.dumps(jobs)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
