@@ -6,11 +6,12 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.installed-demo
 
 # The interpreter that makes .venv; `make setup PYTHON=/path/to/python3.12` chooses another.
 PYTHON ?= $(shell for python in python3.11 python3; do $$python -c '' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup demo test test-fast check train plan eval compare preprocess merge generate serve build-tasks bench-eval bench-data bench-train bench-train-gpu bench-generate bench-grammar bench-scaling clean
+.PHONY: help setup demo test test-all test-fast check train plan eval compare preprocess merge generate serve build-tasks bench-eval bench-data bench-train bench-train-gpu bench-generate bench-grammar bench-scaling clean
 
 help:  ## this menu
 	@echo 'make TARGET [ARGS="..."]        ARGS goes to the command, e.g. ARGS="+experiment=smoke lora.r=4"'
@@ -19,14 +20,17 @@ help:  ## this menu
 setup: $(STAMP)  ## make .venv with the tested versions (again only when they change)
 	@:
 
-demo: setup  ## train and evaluate a small real model on real tunes, on the CPU
+demo: $(if $(wildcard $(STAMP)),setup,$(DEMO_STAMP))  ## train and evaluate a small real model on real tunes, on the CPU
 	@$(BIN)/python -m musician.demo $(ARGS)
 
-test: setup  ## all tests, on the CPU, without network
+test: setup  ## the tests, on the CPU, without network: minutes
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not soak" $(ARGS)
+
+test-all: setup  ## the same, with the complete form of each test that runs on a sample otherwise
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-fast: setup  ## the tests that take seconds
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not soak" $(ARGS)
 
 check: setup  ## lint, format, types, import layers
 	@$(BIN)/ruff check .
@@ -97,8 +101,17 @@ $(BIN)/python:
 	@echo "making $(VENV) with $$($(PYTHON) -V)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(STAMP): pyproject.toml constraints.txt requirements-assets.txt | $(BIN)/python
+INSTALL := DS_BUILD_OPS=0 $(BIN)/python -m pip install --disable-pip-version-check
+REQUIREMENTS := pyproject.toml constraints.txt requirements-assets.txt
+
+$(STAMP): $(REQUIREMENTS) | $(BIN)/python
 	@echo "installing the tested versions into $(VENV): minutes the first time"
-	@DS_BUILD_OPS=0 $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r requirements-assets.txt
+	@$(INSTALL) -c constraints.txt -e '.[dev]'
+	@$(INSTALL) --no-deps -r requirements-assets.txt
+	@touch $@
+
+$(DEMO_STAMP): $(REQUIREMENTS) | $(BIN)/python
+	@echo "installing what the demo needs into $(VENV): minutes the first time"
+	@$(INSTALL) -c constraints.txt -e '.[demo]'
+	@$(INSTALL) --no-deps -r requirements-assets.txt
 	@touch $@

