@@ -13,6 +13,7 @@ def main(cfg: DictConfig) -> None:
     """Open the model; answer one prompt, a file of them, or whatever is typed."""
     from pathlib import Path
 
+    from musician.cli.arguments import model_or_default
     from musician.data.rendering.conversation import Message
     from musician.generation.chat import chat
     from musician.generation.constraint import answer_constraint
@@ -29,7 +30,7 @@ def main(cfg: DictConfig) -> None:
         raise UserError(f"generate: constrain={cfg.constrain}: must be abc or null")
     constraints, sampling = TuneConstraints(**cfg.tune), instantiate(cfg.generation)
     prompts = read_prompts(cfg.prompts) if cfg.prompts else []
-    model = open_model(**cfg.model)
+    model = open_model(**{**cfg.model, "path": model_or_default(cfg.model.path)})
     renderer, forward = model.renderer, prepare(model.merged())
     constraint = answer_constraint(renderer, constraints) if cfg.constrain else None
     if cfg.prompts:

@@ -24,6 +24,7 @@ def main(cfg: DictConfig) -> None:
         if error.name not in ("fastapi", "prometheus_client", "uvicorn"):
             raise
         raise UserError(f"serve: {error.name} is not installed: pip install 'musician[web]'") from error
+    from musician.cli.arguments import model_or_default
     from musician.lm.open_model import open_model
     from musician.web.jobs.model import ServedModel
     from musician.web.known_tunes import KnownTunes
@@ -33,7 +34,7 @@ def main(cfg: DictConfig) -> None:
     server.check_exposure(cfg.host, cfg.hosts, cfg.password)
     listening = server.listen(cfg.host, cfg.port)
     known = None if cfg.tunes is None else KnownTunes(cfg.tunes)
-    paths = [cfg.model.path] if cfg.rival is None else [cfg.model.path, cfg.rival]
+    paths = [model_or_default(cfg.model.path), *([] if cfg.rival is None else [cfg.rival])]
     opened = [open_model(**{**cfg.model, "path": path}) for path in paths]
     models = [ServedModel(name, model) for name, model in zip(_names(paths), opened, strict=True)]
     service = Service(models, _presets(), limits, Path(cfg.votes), known)

@@ -38,7 +38,7 @@ def job(tmp_path):
 
 def reading(path):
     """Overrides that read rows from a file, prepared under `cache/`."""
-    return ["data=jsonl", f"data.source.path='{path}'", "cache_dir=cache", "data.max_length=256"]
+    return ["data=files", f"data.path='{path}'", "cache_dir=cache", "data.max_length=256"]
 
 
 def preprocess(folder, *arguments):
@@ -120,19 +120,20 @@ def test_rows_without_content_are_counted_and_not_trained_on(tmp_path):
 
 @pytest.mark.parametrize("command", ["preprocess", "train"])
 def test_a_hub_data_set_without_network_says_what_to_do(job, tmp_path, command):
-    outcome = job("data.source.path=owner/name") if command == "train" else preprocess(tmp_path, *reading("owner/name"))
-    assert_refused(outcome, "owner/name", "cannot be loaded", "data.source.path")
+    outcome = job("data.path=owner/name") if command == "train" else preprocess(tmp_path, *reading("owner/name"))
+    assert_refused(outcome, "owner/name", "cannot be loaded", "data=files data.path=")
 
 
 def test_data_that_must_be_given_is_asked_for(tmp_path):
-    outcome = call("train", *TINY, "data=jsonl", "hydra.run.dir=run", cwd=tmp_path)
-    assert_refused(outcome, "data.source.path")
+    outcome = call("train", *TINY, "data=files", "hydra.run.dir=run", cwd=tmp_path)
+    assert_refused(outcome, "data.path")
 
 
 @pytest.mark.parametrize("path", ["missing", "folder"])
-def test_a_data_path_that_was_not_prepared_says_who_prepares_it(job, tmp_path, path):
+def test_a_data_path_that_was_not_prepared_says_who_prepares_it(tmp_path, path):
     (tmp_path / "folder").mkdir()
-    assert_refused(job(f"data.path={path}"), path, "musician.preprocess")
+    outcome = call("train", *TINY, "data=tunes", f"data.path={path}", "hydra.run.dir=run", cwd=tmp_path)
+    assert_refused(outcome, path, "musician.preprocess", "data=files")
     assert not (tmp_path / "run").exists()
 
 
@@ -156,10 +157,12 @@ def test_data_of_longer_rows_is_refused_with_both_lengths(job, tmp_path):
     assert_refused(job(f"data.path={made.stdout.strip()}", "data.max_length=100"), "256", "100")
 
 
-def test_data_that_was_not_finished_is_refused(job, tmp_path):
+def test_data_that_was_not_finished_is_refused(tmp_path):
+    write_jsonl(tmp_path / "tunes.jsonl", tunes(12))
     made = preprocess(tmp_path, *reading("tunes.jsonl")).stdout.strip()
     (tmp_path / made / "meta.json").unlink()
-    assert_refused(job(f"data.path={made}"), "meta.json")
+    outcome = call("train", *TINY, "data=tunes", f"data.path={made}", "hydra.run.dir=run", cwd=tmp_path)
+    assert_refused(outcome, "meta.json")
 
 
 def other_tokenizer(folder):

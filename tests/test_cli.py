@@ -280,7 +280,7 @@ KINDS = [
 @pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 def test_training_takes_what_preprocess_prints(tmp_path, kind):
     path, rows = write_rows(tmp_path, kind)
-    data = ["data=jsonl", f"data.source.path='{path}'", "data.max_length=256", "data.validation_fraction=0"]
+    data = ["data=files", f"data.path='{path}'", "data.max_length=256", "data.validation_fraction=0"]
     prepared = call("preprocess", "model=tiny", *data, "cache_dir=cache", cwd=tmp_path)
     assert_ran(prepared)
     assert prepared.stdout.count("\n") == 1, "stdout is the path and nothing else, so that a shell can take it"
@@ -293,7 +293,7 @@ def test_training_takes_what_preprocess_prints(tmp_path, kind):
 
 def test_preprocessing_the_same_rows_again_gives_the_same_directory(tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", tunes(12))
-    data = ["model=tiny", "data=jsonl", f"data.source.path={path}", "cache_dir=cache"]
+    data = ["model=tiny", "data=files", f"data.path={path}", "cache_dir=cache"]
     first, again = (call("preprocess", *data, cwd=tmp_path).stdout for _ in range(2))
     longer = call("preprocess", *data, "data.max_length=77", cwd=tmp_path).stdout
     assert first == again
@@ -302,7 +302,7 @@ def test_preprocessing_the_same_rows_again_gives_the_same_directory(tmp_path):
 
 def test_preprocess_counts_what_it_drops_and_cuts(tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", [*tunes(5), {"text": " "}, {"text": tune(1) * 20}])
-    data = ["model=tiny", "data=jsonl", f"data.source.path={path}", "cache_dir=cache", "data.max_length=128"]
+    data = ["model=tiny", "data=files", f"data.path={path}", "cache_dir=cache", "data.max_length=128"]
     outcome = call("preprocess", *data, cwd=tmp_path)
     assert_ran(outcome)
     counted = re.search(r"rows: (\d+) in, (\d+) used, dropped: (\d+) \w+.*; cut: (\d+) \w+", outcome.stderr)
@@ -312,7 +312,7 @@ def test_preprocess_counts_what_it_drops_and_cuts(tmp_path):
 
 def test_show_prints_as_many_rows_as_asked_for(tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", instructions())
-    data = ["model=tiny", "data=jsonl", f"data.source.path={path}", "cache_dir=cache"]
+    data = ["model=tiny", "data=files", f"data.path={path}", "cache_dir=cache"]
     outcome = call("preprocess", *data, "show=2", cwd=tmp_path)
     assert_ran(outcome)
     assert "Continue." in outcome.stderr
@@ -323,7 +323,7 @@ def test_show_prints_as_many_rows_as_asked_for(tmp_path):
 
 def test_show_heads_each_row_with_its_place_and_its_counts(tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", instructions())
-    data = ["model=tiny", "data=jsonl", f"data.source.path={path}", "cache_dir=cache"]
+    data = ["model=tiny", "data=files", f"data.path={path}", "cache_dir=cache"]
     shown = call("preprocess", *data, "show=2", cwd=tmp_path).stderr.replace("\n", " ")
     assert len(re.findall(r"rows.jsonl line \d+: \d+ tokens, \d+ supervised", shown)) == 2
 

@@ -81,7 +81,7 @@ def test_what_the_paper_and_the_demo_need_is_on_disk():
     assert {"pretrain", "sft", "demo_pretrain", "demo_sft", "smoke"} <= set(EXPERIMENTS)
     assert {"cpu", "cpu_2proc", "1xh200", "8xv100", "16xa800"} <= set(MACHINES)
     assert {"readme", "code"} <= set(RECIPES)
-    assert {"music_pile", "music_pile_sft", "jsonl", "parquet", "tunes", "tune_tasks"} <= set(options("data"))
+    assert {"music_pile", "music_pile_sft", "files", "tunes", "tune_tasks"} <= set(options("data"))
     assert {"llama2_7b", "chatmusician_base", "smollm2_135m", "tiny"} <= set(options("model"))
     assert {"csv", "tensorboard", "wandb"} <= set(options("logger"))
     assert "lora_rank" in options("sweep")

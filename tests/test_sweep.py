@@ -29,8 +29,8 @@ class Sweeps:
             *(
                 "model=tiny",
                 "module=pretrain",
-                "data=jsonl",
-                f"data.source.path={source}",
+                "data=files",
+                f"data.path={source}",
                 f"data.root={folder / 'data'}",
             ),
             *("data.validation_fraction=0.5", "data.max_length=128", "benchmark=[]", "logger=[csv]"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from musician.cli.keys import CONF_DIR
+from musician.model.checkpoint import newest_run
+from musician.runtime.errors import UserError
 
 #: Hydra's options that take the next word.
 _VALUED = {
@@ -20,18 +23,47 @@ _VALUED = {
 _QUOTES = ("'", '"', "$")
 
 
-def spell_override(argument: str, config_name: str) -> str:
+def spell_override(argument: str, config_name: str) -> list[str]:
     """Write an argument as Hydra reads it.
 
-    `lora=null` chooses the option `none`. For the commands that open a finished model, `model=PATH` sets `model.path`:
-    `model` is also the group of models to train, and Hydra would look for an option of that name.
+    `lora=null` chooses the option `none`. `model=` accepts the same values in every command: a name of `conf/model`, a
+    directory, a file, or a hub id. The commands that open a finished model set `model.path`; the others, where `model`
+    is a group, choose the option that `name_or_path` completes.
     """
     key, equals, value = argument.partition("=")
     if value == "null" and (CONF_DIR / key / "none.yaml").is_file():
-        return f"{key}=none"
-    if key != "model" or not equals or "model" not in OmegaConf.load(CONF_DIR / f"{config_name}.yaml"):
-        return argument
-    return f"model.path={value if value[:1] in _QUOTES else quote(value)}"
+        return [f"{key}=none"]
+    if key != "model" or not equals:
+        return [argument]
+    quoted = value if value[:1] in _QUOTES else quote(value)
+    named = CONF_DIR / "model" / f"{value}.yaml"
+    if "model" in OmegaConf.load(CONF_DIR / f"{config_name}.yaml"):
+        if named.is_file() and not Path(value).exists() and "network" not in (option := OmegaConf.load(named)):
+            quoted = quote(option.name_or_path)
+        return [f"model.path={quoted}"]
+    if (
+        value[:1] in _QUOTES
+        or "/" in value
+        or value.startswith("package:")
+        or (Path(value).exists() and not named.is_file())
+    ):
+        return ["model=_pretrained", f"model.name_or_path={quoted}"]
+    return [argument]
+
+
+def model_or_default(path: str | None, outputs: str = "outputs") -> str:
+    """Return the model that a command opens: `path`, else the newest run, else a small model that needs no network.
+
+    A model that was not named is printed to stderr.
+    """
+    if path is not None:
+        return path
+    try:
+        path = str(newest_run(outputs))
+    except UserError:
+        path = OmegaConf.load(CONF_DIR / "model" / "smollm2_135m.yaml").name_or_path
+    print(f"model: {path} (model=PATH chooses another)", file=sys.stderr)
+    return path
 
 
 def name_words(arguments: Sequence[str], keys: Sequence[str], command: str) -> list[str]:

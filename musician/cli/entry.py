@@ -62,7 +62,7 @@ def command(config_name: str, words: Sequence[str] = ()) -> Callable[[Callable[[
 
             if words:
                 sys.argv[1:] = name_words(sys.argv[1:], words, config_name)
-            sys.argv[1:] = [spell_override(argument, config_name) for argument in sys.argv[1:]]
+            sys.argv[1:] = [word for argument in sys.argv[1:] for word in spell_override(argument, config_name)]
             _adapt_hydra()
             compose = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)
             with errors_in_one_line():

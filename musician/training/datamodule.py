@@ -17,7 +17,7 @@ from musician.data.rendering.render import Renderer
 from musician.data.sources.source import Source
 from musician.data.store.cluster import Datatrove
 from musician.data.store.prepare import Recipe, prepare
-from musician.data.store.prepared import PreparedData
+from musician.data.store.prepared import PreparedData, is_prepared
 from musician.data.store.split import PreparedSplit
 from musician.runtime.errors import UserError
 
@@ -27,8 +27,9 @@ class TokenDataModule(lightning.LightningDataModule):
 
     Args:
         renderer: turns rows into ids; its tokenizer is the model's.
-        source: where rows come from; not needed when `path` is given.
-        path: a directory that `python -m musician.preprocess` printed; None prepares `source` under `root`.
+        source: where rows come from; not needed when `path` is a prepared directory.
+        path: a directory that `python -m musician.preprocess` printed. None, or the file or folder that `source` reads,
+            prepares `source` under `root`.
         root: folder of prepared directories.
         max_length: tokens of a row.
         validation_fraction: share of tune families held out (when preparing).
@@ -93,8 +94,7 @@ class TokenDataModule(lightning.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Tokenise the source unless that was done; once a node."""
-        if self.path is None:
-            self.path = str(self._prepare())
+        self.path = self._prepared()
 
     def setup(self, stage: str | None = None) -> None:
         """Open the prepared directory and plan the rows; again, as Lightning does, does nothing.
@@ -104,8 +104,7 @@ class TokenDataModule(lightning.LightningDataModule):
         """
         if self._is_set_up:
             return
-        if self.path is None:
-            self.path = str(self._prepare())
+        self.path = self._prepared()
         self.data = PreparedData(self.path, self.renderer.tokenizer)
         if self.data.meta["max_length"] > self.recipe.max_length:
             raise UserError(
@@ -167,7 +166,9 @@ class TokenDataModule(lightning.LightningDataModule):
     def _plan(self, split: PreparedSplit) -> Rows:
         return planned_rows(split, self.recipe.max_length) if self.packing else one_document_a_row(len(split))
 
-    def _prepare(self) -> Path:
+    def _prepared(self) -> str:
+        if self.path is not None and (is_prepared(self.path) or getattr(self.source, "path", None) != self.path):
+            return self.path
         if self.source is None:
             raise UserError("data: no rows; set data.path (a prepared directory) or data.source")
-        return prepare(self.source, self.renderer, self.recipe, self.root, self.num_proc, self.engine)
+        return str(prepare(self.source, self.renderer, self.recipe, self.root, self.num_proc, self.engine))

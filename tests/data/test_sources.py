@@ -184,7 +184,7 @@ def test_a_folder_without_data_lists_what_it_looked_for(tmp_path):
 def test_a_hub_id_without_a_network_fails_at_once_and_says_what_to_do():
     message = complaint(RowSource("m-a-p/MusicPile-of-no-one"))
     assert "m-a-p/MusicPile-of-no-one" in message
-    assert "data.source.path" in message
+    assert "data=files data.path=" in message
 
 
 def test_a_name_that_is_a_local_folder_is_not_looked_up_on_the_hub(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
 
 
 def train(folder, *arguments):
-    data = ["data=jsonl", "data.source.path=tunes.jsonl", "cache_dir=cache", "data.max_length=256"]
+    data = ["data=files", "data.path=tunes.jsonl", "cache_dir=cache", "data.max_length=256"]
     return call("train", *TINY, *data, *arguments, cwd=folder)
 
 
@@ -54,7 +54,7 @@ def test_a_value_that_others_take_over_is_named_once(folder):
 def test_the_content_of_the_data_counts_and_not_where_it_is(folder):
     write_jsonl(folder / "other.jsonl", tunes(11))
     assert_ran(train(folder, "ckpt_path=run", "hydra.run.dir=moved", "data.root=elsewhere"))
-    outcome = train(folder, "ckpt_path=run", "hydra.run.dir=other", "data.source.path=other.jsonl")
+    outcome = train(folder, "ckpt_path=run", "hydra.run.dir=other", "data.path=other.jsonl")
     assert_refused(outcome, "data_key: ", "allow_changed_config=true")
     assert not (folder / "other").exists()
 

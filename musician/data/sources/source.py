@@ -61,12 +61,14 @@ class RowSource:
 
     def __init__(
         self,
-        path: str,
+        path: str | None,
         split: str = "train",
         revision: str | None = None,
         limit: int | None = None,
         fallback_encoding: str | None = None,
     ) -> None:
+        if path is None:
+            raise UserError("data: no rows are named; set data.path=FILE or FOLDER")
         self.path, self.split, self.revision, self.limit = path, split, revision, limit
         self.fallback_encoding = _known_encoding(fallback_encoding)
         self._hub: Any = None
@@ -150,7 +152,7 @@ class RowSource:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise UserError(
                     f"data {self.path}: the hub dataset cannot be loaded ({reason}); "
-                    "download it and give its folder as data.source.path"
+                    "download it and read its folder with data=files data.path=FOLDER"
                 ) from error
         return self._hub
 

@@ -52,6 +52,11 @@ class PreparedData:
         return PreparedSplit(self.directory / name, self.pad_id) if self.meta["splits"].get(name) else None
 
 
+def is_prepared(path: str | Path) -> bool:
+    """Return whether a path is a directory that `musician.preprocess` wrote."""
+    return Path(path, "meta.json").is_file()
+
+
 def read_meta(directory: Path) -> dict[str, Any]:
     """Read `meta.json` of a prepared directory.
 
@@ -61,7 +66,8 @@ def read_meta(directory: Path) -> dict[str, Any]:
     file = directory / "meta.json"
     if not file.is_file():
         raise UserError(
-            f"data {directory}: not a prepared data directory (no meta.json); make one with musician.preprocess"
+            f"data {directory}: not a prepared data directory (no meta.json); make one with "
+            "musician.preprocess, or read your own files with data=files"
         )
     meta = json.loads(file.read_text())
     if meta.get("format") != FORMAT:
