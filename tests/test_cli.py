@@ -455,9 +455,9 @@ QUICK = ["+experiment=smoke", "data.limit_train_rows=2", "benchmark.held_out_tun
     ("arguments", "folders"),
     [
         (["-m", "lora.r=2,4"], {"0": 2, "1": 4}),
-        (["+sweep=lora_rank", "hydra.sweeper.params={lora.r: '2,4'}"], {"r2": 2, "r4": 4}),
+        (["+sweep=lora_rank", "hydra.sweeper.params={lora.r: 2}", "seed=1,2"], {"r2_seed1": 2, "r2_seed2": 2}),
     ],
-    ids=["on the command line", "by name"],
+    ids=["on the command line", "by name and seed"],
 )
 def test_a_sweep_leaves_each_job_beside_the_others(tmp_path, arguments, folders):
     assert_ran(spawn("train", *arguments, *QUICK, "hydra.sweep.dir=sweep", cwd=tmp_path))
