@@ -10,7 +10,6 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from musician.cli.keys import CONF_DIR
-from musician.model.checkpoint import newest_run
 from musician.runtime.errors import UserError
 
 #: Hydra's options that take the next word.
@@ -56,6 +55,8 @@ def model_or_default(path: str | None, outputs: str = "outputs") -> str:
 
     A model that was not named is printed to stderr.
     """
+    from musician.model.checkpoint import newest_run  # imports torch
+
     if path is not None:
         return path
     try:
