@@ -41,9 +41,9 @@ class Sweeps:
         """The arguments of a sweep whose directory is `name`."""
         return ["-m", *self.common, f"hydra.sweep.dir={self.folder / name}", *overrides]
 
-    def run(self, *arguments):
-        """Run the command to its end."""
-        return spawn("train", *arguments, cwd=ROOT, timeout=850)
+    def run(self, *arguments, fresh=False):
+        """Run the command to its end; launchers that start Python in their own way need a fresh interpreter."""
+        return spawn("train", *arguments, cwd=ROOT, timeout=850, fresh=fresh)
 
     def start(self, *arguments):
         """Start it in a process group of its own."""
@@ -170,6 +170,7 @@ def test_joblib_runs_jobs_of_two_processes_side_by_side(sweeps):
     outcome = sweeps.run(
         *sweeps.sweep("joblib", "lora.r=2,4", "hardware=cpu_2proc", "trainer.max_steps=2"),
         *("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+        fresh=True,
     )
     assert_ran(outcome)
     found = json.loads((sweeps.folder / "joblib" / "sweep.json").read_text())
@@ -185,7 +186,7 @@ def test_optuna_and_submitit_finish_and_a_hopeless_trial_is_pruned(sweeps):
         *("hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=0"),
         *("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=3"),
     ]
-    outcome = sweeps.run(*arguments, "hydra/launcher=submitit_local")
+    outcome = sweeps.run(*arguments, "hydra/launcher=submitit_local", fresh=True)
     assert_ran(outcome)
     folder = sweeps.folder / "optuna"
     curves = {job: list(json.loads((folder / job / "objective.json").read_text())["values"].values()) for job in "012"}
@@ -210,7 +211,7 @@ def test_optuna_and_submitit_finish_and_a_hopeless_trial_is_pruned(sweeps):
     text = (folder / "optimization_results.yaml").read_text()
     assert f"best_value: {best}" in text
     before = {job: files_of(folder / job) for job in "012"}
-    assert_ran(sweeps.run(*arguments))
+    assert_ran(sweeps.run(*arguments, fresh=True))
     assert before == {job: files_of(folder / job) for job in "012"}, (
         "the same trials again, from their files, by any launcher"
     )
