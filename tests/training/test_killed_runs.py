@@ -40,7 +40,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, world_
     found = json.loads(done.stdout.splitlines()[-1])  # DeepSpeed writes above it
     assert len(found["kills"]) == kills
     assert found["inside_a_write"] >= kills // 4, found
-    assert len(set(found["kills"])) > 2, found
+    assert len(set(found["kills"])) >= min(3, kills // 2), found
     whole = adapter(tmp_path / "whole")
     for name in found["ended"]:
         run = tmp_path / name
